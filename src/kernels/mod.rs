@@ -1,0 +1,21 @@
+//! Blocking, packing, threads and the passes over vectors: written over the `Simd` trait, without any instruction set.
+
+mod activation;
+pub(crate) mod elementwise;
+mod gemm;
+pub(crate) mod loss;
+mod math;
+mod pack;
+mod parallel;
+mod peak;
+pub(crate) mod reduce;
+mod scratch;
+mod sgemm;
+mod tile;
+pub(crate) mod update;
+mod vector;
+
+pub use activation::Activation;
+pub use peak::fma_peak;
+pub use sgemm::sgemm;
+pub(crate) use sgemm::{Begin, Panels, Right, run};

@@ -1,0 +1,93 @@
+//! Sums and questions over slices. The order of every sum is fixed: neither vector width nor threads change a bit.
+
+use super::vector::{all_zero, read, write};
+use crate::simd::{Body, Isa, Simd};
+
+struct ColumnSums<'a> {
+    rows: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Body for ColumnSums<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let cols = self.sums.len();
+        for row in self.rows.chunks_exact(cols) {
+            let mut j = 0;
+            while j < cols {
+                let sum = s.add(read(s, self.sums, j), read(s, row, j));
+                write(s, self.sums, j, sum);
+                j += S::LANES;
+            }
+        }
+    }
+}
+
+/// Adds the rows of a row-major matrix to `sums`, one value for each column, in ascending order of the rows.
+pub(crate) fn add_rows(isa: Isa, rows: &[f32], sums: &mut [f32]) {
+    if !sums.is_empty() {
+        isa.dispatch(ColumnSums { rows, sums });
+    }
+}
+
+struct AllFinite<'a>(&'a [f32]);
+
+impl Body for AllFinite<'_> {
+    type Out = bool;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) -> bool {
+        // 0 * x is 0 for finite x and NaN for the others, and a NaN stays in a sum.
+        let zero = s.splat(0.0);
+        let mut sum = zero;
+        let mut i = 0;
+        while i < self.0.len() {
+            sum = s.fma(read(s, self.0, i), zero, sum);
+            i += S::LANES;
+        }
+        all_zero(s, sum)
+    }
+}
+
+/// True when no element is infinite or NaN.
+pub(crate) fn all_finite(isa: Isa, xs: &[f32]) -> bool {
+    isa.dispatch(AllFinite(xs))
+}
+
+struct SumOfSquares<'a> {
+    xs: &'a [f32],
+    scale: f32,
+}
+
+impl Body for SumOfSquares<'_> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, _: S) -> f64 {
+        // Eight running sums, whatever the vectors: element i belongs to sum i % 8. A square of an f32 is exact in f64.
+        let mut sums = [0.0f64; 8];
+        let mut chunks = self.xs.chunks_exact(8);
+        for chunk in &mut chunks {
+            for i in 0..8 {
+                let x = f64::from(chunk[i] * self.scale);
+                sums[i] += x * x;
+            }
+        }
+        for (sum, x) in sums.iter_mut().zip(chunks.remainder()) {
+            let x = f64::from(x * self.scale);
+            *sum += x * x;
+        }
+        let mut total = 0.0;
+        for sum in sums {
+            total += sum;
+        }
+        total
+    }
+}
+
+/// The sum of the squares of `scale * x`, in f64: eight interleaved sums, added in ascending order at the end.
+pub(crate) fn sum_of_squares(isa: Isa, xs: &[f32], scale: f32) -> f64 {
+    isa.dispatch(SumOfSquares { xs, scale })
+}

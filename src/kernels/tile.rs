@@ -1,0 +1,224 @@
+//! The microkernel: one tile of C, held in registers over the whole of k.
+//!
+//! Contract. Row `i` of A at step `p` is `a[i * a_row + p * a_k]`. Row `p` of B starts at `b + p * b_k`; its columns
+//! lie in panels of [`PANEL`] contiguous values, one panel `b_panel` after the other (`b_panel == PANEL` when B is read
+//! in place). Row `i` of C starts at `c + i * c_row` and is contiguous. The tile is `ROWS` x `NV` vectors, of which the
+//! first `cols` columns exist; nothing outside them is read or written, unless `FULL` says that all exist. Each element
+//! is one chain of fused multiply-adds over ascending p, from `start`: tile shape and vector width cannot change a bit.
+
+use crate::simd::{Body, Simd};
+
+/// Columns in a panel of packed B: the tile width of the widest instruction set, a multiple of all the others.
+pub(super) const PANEL: usize = 32;
+
+/// Where the chains of a tile begin.
+#[derive(Clone, Copy)]
+pub(super) enum Start {
+    /// At zero: C is not read.
+    Zero,
+    /// At one value for each column: C is not read.
+    Bias(*const f32),
+    /// At this multiple of C.
+    Scaled(f32),
+}
+
+/// What is done to the finished chains while they are still in registers.
+#[derive(Clone, Copy)]
+pub(super) enum Finish {
+    /// Nothing.
+    Keep,
+    /// `x <= 0 ? slope * x : x`.
+    Leaky(f32),
+    /// `x <= 0 ? 0 : x`.
+    Relu,
+}
+
+/// The operands of one tile; see the contract above.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub k: usize,
+    pub a: *const f32,
+    pub a_row: isize,
+    pub a_k: isize,
+    pub b: *const f32,
+    pub b_k: isize,
+    pub b_panel: isize,
+    pub c: *mut f32,
+    pub c_row: isize,
+    pub cols: usize,
+    pub start: Start,
+    pub finish: Finish,
+}
+
+/// A kernel for a fixed number of rows and vectors.
+pub(super) type Kernel<S> = unsafe fn(S, &Tile);
+
+struct TileBody<'a, const ROWS: usize, const NV: usize, const FULL: bool>(&'a Tile);
+
+impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_, ROWS, NV, FULL> {
+    type Out = ();
+
+    // Loops over constant bounds, no closures: what is not inlined here loses the instruction set.
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let t = self.0;
+        // Masks by vector; unused when FULL.
+        let mut masks = [s.first(S::LANES); NV];
+        if !FULL {
+            for j in 0..NV {
+                masks[j] = s.first(t.cols.saturating_sub(j * S::LANES));
+            }
+        }
+        macro_rules! load {
+            ($p:expr, $j:expr) => {
+                // SAFETY: whoever made the `Tile` vouches that its `cols` columns exist in every row.
+                unsafe {
+                    if FULL {
+                        s.load($p)
+                    } else {
+                        s.load_first($p, masks[$j])
+                    }
+                }
+            };
+        }
+
+        let mut acc = [[s.splat(0.0); NV]; ROWS];
+        match t.start {
+            Start::Zero => {}
+            Start::Bias(bias) => {
+                for j in 0..NV {
+                    let v = load!(bias.wrapping_add(j * S::LANES), j);
+                    for i in 0..ROWS {
+                        acc[i][j] = v;
+                    }
+                }
+            }
+            Start::Scaled(beta) => {
+                let beta = s.splat(beta);
+                for i in 0..ROWS {
+                    for j in 0..NV {
+                        let c =
+                            t.c.wrapping_offset(i as isize * t.c_row)
+                                .wrapping_add(j * S::LANES);
+                        acc[i][j] = s.mul(beta, load!(c.cast_const(), j));
+                    }
+                }
+            }
+        }
+
+        // Every third row has a pointer; the two after it are reached by the addressing modes that x86 has for free.
+        let mut a = [t.a; 4];
+        for g in 0..4 {
+            a[g] = t.a.wrapping_offset(3 * g as isize * t.a_row);
+        }
+        let mut b = t.b;
+        for _ in 0..t.k {
+            let mut bv = [s.splat(0.0); NV];
+            for j in 0..NV {
+                let col = j * S::LANES;
+                let p = b
+                    .wrapping_offset((col / PANEL) as isize * t.b_panel)
+                    .wrapping_add(col % PANEL);
+                bv[j] = load!(p, j);
+            }
+            for i in 0..ROWS {
+                let p = a[i / 3].wrapping_offset((i % 3) as isize * t.a_row);
+                // SAFETY: row i < ROWS at this step of k exists: vouched for by whoever made the `Tile`.
+                let av = s.splat(unsafe { *p });
+                for j in 0..NV {
+                    acc[i][j] = s.fma(av, bv[j], acc[i][j]);
+                }
+            }
+            for g in 0..4 {
+                a[g] = a[g].wrapping_offset(t.a_k);
+            }
+            b = b.wrapping_offset(t.b_k);
+        }
+
+        match t.finish {
+            Finish::Keep => {}
+            Finish::Relu => {
+                let zero = s.splat(0.0);
+                for i in 0..ROWS {
+                    for j in 0..NV {
+                        acc[i][j] = s.select(s.le(acc[i][j], zero), zero, acc[i][j]);
+                    }
+                }
+            }
+            Finish::Leaky(slope) => {
+                let (zero, slope) = (s.splat(0.0), s.splat(slope));
+                for i in 0..ROWS {
+                    for j in 0..NV {
+                        let x = acc[i][j];
+                        acc[i][j] = s.select(s.le(x, zero), s.mul(slope, x), x);
+                    }
+                }
+            }
+        }
+        for i in 0..ROWS {
+            for j in 0..NV {
+                let c =
+                    t.c.wrapping_offset(i as isize * t.c_row)
+                        .wrapping_add(j * S::LANES);
+                // SAFETY: as for loads: the first `cols` columns of row i exist, and are ours to write.
+                unsafe {
+                    if FULL {
+                        s.store(c, acc[i][j]);
+                    } else {
+                        s.store_first(c, masks[j], acc[i][j]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The tile's operands are as its contract says, for `ROWS` rows and `NV` vectors.
+unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize, const FULL: bool>(s: S, tile: &Tile) {
+    s.run_outlined(TileBody::<ROWS, NV, FULL>(tile));
+}
+
+/// Vectors in a row of the tile for `rows` rows: as many accumulators as the full tile has, so that short tiles still
+/// hide the latency of the FMA unit.
+#[inline(always)]
+pub(super) fn vectors_for<S: Simd>(rows: usize) -> usize {
+    let accumulators = 2 * S::TILE_ROWS;
+    if rows * 8 <= accumulators {
+        8
+    } else if rows * 4 <= accumulators {
+        4
+    } else {
+        2
+    }
+}
+
+/// The kernel for `rows` rows (1 to `S::TILE_ROWS`) of `vectors` vectors (1, 2, 4 or 8, at most `vectors_for(rows)`).
+pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel<S> {
+    macro_rules! by_rows {
+        ($nv:literal: $($rows:literal)+) => {
+            match (rows, full) {
+                $(($rows, true) => tile::<S, $rows, $nv, true>,
+                ($rows, false) => tile::<S, $rows, $nv, false>,)+
+                _ => unreachable!("no tile of {rows} rows and {vectors} vectors"),
+            }
+        };
+    }
+    macro_rules! by_vectors {
+        (wide: $($eight:literal)+; half: $($four:literal)+; full: $($two:literal)+) => {
+            match vectors {
+                8 => by_rows!(8: $($eight)+),
+                4 => by_rows!(4: $($four)+),
+                2 => by_rows!(2: $($two)+),
+                _ => by_rows!(1: $($two)+),
+            }
+        };
+    }
+    // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either.
+    if S::TILE_ROWS <= 6 {
+        by_vectors!(wide: 1; half: 1 2 3; full: 1 2 3 4 5 6)
+    } else {
+        by_vectors!(wide: 1 2 3; half: 1 2 3 4 5 6; full: 1 2 3 4 5 6 7 8 9 10 11 12)
+    }
+}

@@ -1,0 +1,39 @@
+//! Vectors from and to slices: the safe way in and out for passes over memory.
+
+use crate::simd::Simd;
+
+/// The values of `xs` from `i` on, as many as a vector has and the slice holds; lanes past its end are 0.
+#[inline(always)]
+pub(super) fn read<S: Simd>(s: S, xs: &[f32], i: usize) -> S::V {
+    let rest = &xs[i..];
+    if rest.len() >= S::LANES {
+        // SAFETY: the slice holds a whole vector.
+        unsafe { s.load(rest.as_ptr()) }
+    } else {
+        // SAFETY: the mask is true for no more lanes than the slice holds.
+        unsafe { s.load_first(rest.as_ptr(), s.first(rest.len())) }
+    }
+}
+
+/// Writes to `xs` from `i` on; lanes past its end go nowhere.
+#[inline(always)]
+pub(super) fn write<S: Simd>(s: S, xs: &mut [f32], i: usize, v: S::V) {
+    let rest = &mut xs[i..];
+    if rest.len() >= S::LANES {
+        // SAFETY: the slice holds a whole vector.
+        unsafe { s.store(rest.as_mut_ptr(), v) }
+    } else {
+        // SAFETY: the mask is true for no more lanes than the slice holds.
+        unsafe { s.store_first(rest.as_mut_ptr(), s.first(rest.len()), v) }
+    }
+}
+
+/// True when every lane is 0, which a NaN is not.
+#[inline(always)]
+pub(super) fn all_zero<S: Simd>(s: S, v: S::V) -> bool {
+    /// More lanes than any instruction set has.
+    const MOST: usize = 64;
+    let mut lanes = [0.0; MOST];
+    write(s, &mut lanes, 0, v);
+    lanes.iter().all(|&lane| lane == 0.0)
+}

@@ -1,0 +1,121 @@
+//! One dense layer.
+
+use crate::error::{Error, Result};
+use crate::kernels::Activation;
+use crate::matrix::{MatRef, Matrix};
+
+/// A dense layer, `y = act(x W + b)`.
+///
+/// Inside, W is `[in, out]`, the order in which the product reads it; outside it is PyTorch's `[out, in]`.
+///
+/// ```
+/// use percycle::{Activation, MatRef, Mlp};
+///
+/// let mut mlp = Mlp::builder(2).layer(1, Activation::Identity).build()?;
+/// let layer = &mut mlp.layers_mut()[0];
+/// layer.set_weight(MatRef::new(&[2.0, 3.0], 1, 2)?)?; // one output, two inputs
+/// layer.set_bias(&[0.5])?;
+/// assert_eq!(layer.weight().as_slice(), [2.0, 3.0]);
+/// # Ok::<(), percycle::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    weight: Matrix,
+    bias: Vec<f32>,
+    activation: Activation,
+}
+
+impl Linear {
+    /// A layer of zeros. The caller has checked the dimensions.
+    pub(super) fn zeros(inputs: usize, outputs: usize, activation: Activation) -> Result<Self> {
+        Ok(Linear {
+            weight: Matrix::try_zeros(inputs, outputs)?,
+            bias: vec![0.0; outputs],
+            activation,
+        })
+    }
+
+    /// Values in a sample.
+    pub fn in_features(&self) -> usize {
+        self.weight.rows()
+    }
+
+    /// Outputs, also called units.
+    pub fn out_features(&self) -> usize {
+        self.weight.cols()
+    }
+
+    /// The activation of the outputs.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// One value for each output.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    /// A copy of the weights as `[out, in]`, PyTorch's order.
+    pub fn weight(&self) -> Matrix {
+        let (inputs, outputs) = (self.in_features(), self.out_features());
+        let mut out = Matrix::zeros(outputs, inputs);
+        for (i, row) in self.weight.as_slice().chunks_exact(outputs).enumerate() {
+            for (o, &w) in row.iter().enumerate() {
+                out.as_mut_slice()[o * inputs + i] = w;
+            }
+        }
+        out
+    }
+
+    /// Replaces the weights by `w`, which is `[out, in]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `w` has another shape; the layer is then as it was.
+    pub fn set_weight(&mut self, w: MatRef) -> Result<()> {
+        let (inputs, outputs) = (self.in_features(), self.out_features());
+        if w.shape() != (outputs, inputs) {
+            return Err(Error::Shape {
+                op: "Linear::set_weight",
+                left: "w",
+                left_shape: w.shape(),
+                right: "the layer's weight",
+                right_shape: (outputs, inputs),
+                cure: "weights go in as [out, in]",
+            });
+        }
+        for (i, row) in self.weight.as_mut_slice().chunks_exact_mut(outputs).enumerate() {
+            for (o, to) in row.iter_mut().enumerate() {
+                *to = w.get(o, i).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the bias.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when there is not one value for each output; the layer is then as it was.
+    pub fn set_bias(&mut self, bias: &[f32]) -> Result<()> {
+        if bias.len() != self.bias.len() {
+            return Err(Error::Length {
+                op: "Linear::set_bias",
+                name: "bias",
+                got: bias.len(),
+                want: self.bias.len(),
+                cure: "one value for each output",
+            });
+        }
+        self.bias.copy_from_slice(bias);
+        Ok(())
+    }
+
+    /// The weights as they are stored, `[in, out]`.
+    pub(crate) fn weight_in_out(&self) -> MatRef<'_> {
+        self.weight.view()
+    }
+
+    /// Weights `[in, out]` and bias, to write.
+    pub(crate) fn parts_mut(&mut self) -> (&mut [f32], &mut [f32]) {
+        (self.weight.as_mut_slice(), &mut self.bias)
+    }
+}

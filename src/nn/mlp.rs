@@ -1,0 +1,236 @@
+//! A chain of dense layers.
+
+use super::{Init, Linear};
+use crate::error::{Error, Result};
+use crate::kernels::Activation;
+use crate::matrix::{MatMut, MatRef, Matrix};
+use crate::product::linear;
+
+/// A multilayer perceptron: dense layers, each the input of the next.
+///
+/// Predicting takes `&self` and no lock, so one model serves any number of threads.
+///
+/// ```
+/// use percycle::{Activation, Init, Matrix, Mlp};
+///
+/// let mlp = Mlp::builder(64)
+///     .layer(32, Activation::Relu)
+///     .layer(10, Activation::Identity)
+///     .init(Init::HeUniform)
+///     .seed(1)
+///     .build()?;
+/// let logits = mlp.predict(Matrix::zeros(5, 64).view())?;
+/// assert_eq!((logits.rows(), logits.cols()), (5, 10));
+/// # Ok::<(), percycle::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mlp {
+    layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// Starts a network for samples of `inputs` values.
+    pub fn builder(inputs: usize) -> MlpBuilder {
+        MlpBuilder {
+            inputs,
+            layers: Vec::new(),
+            init: Init::default(),
+            seed: 0,
+        }
+    }
+
+    /// The layers, from input to output.
+    pub fn layers(&self) -> &[Linear] {
+        &self.layers
+    }
+
+    /// The layers, to set weights and biases.
+    pub fn layers_mut(&mut self) -> &mut [Linear] {
+        &mut self.layers
+    }
+
+    /// Values in a sample.
+    pub fn inputs(&self) -> usize {
+        self.layers[0].in_features()
+    }
+
+    /// Outputs of the last layer.
+    pub fn outputs(&self) -> usize {
+        self.layers[self.layers.len() - 1].out_features()
+    }
+
+    /// The outputs for `x`, which is `batch` x [`inputs`](Mlp::inputs): a `batch` x [`outputs`](Mlp::outputs) matrix.
+    /// A NaN in a sample stays in that sample's row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` has another number of columns.
+    pub fn predict(&self, x: MatRef) -> Result<Matrix> {
+        let mut y = Matrix::try_zeros(x.rows(), self.outputs())?;
+        self.predict_into(x, &mut Workspace::new(), y.view_mut())?;
+        Ok(y)
+    }
+
+    /// Like [`Mlp::predict`], into `y`. Allocates nothing once `workspace` has seen a batch of this size.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` or `y` has another shape than the network needs; `y` is then as it was.
+    ///
+    /// ```
+    /// use percycle::{Activation, Matrix, Mlp, Workspace};
+    ///
+    /// let mlp = Mlp::builder(2).layer(3, Activation::Tanh).layer(1, Activation::Sigmoid).build()?;
+    /// let (x, mut y) = (Matrix::zeros(4, 2), Matrix::zeros(4, 1));
+    /// let mut workspace = Workspace::new();
+    /// mlp.predict_into(x.view(), &mut workspace, y.view_mut())?;
+    /// # Ok::<(), percycle::Error>(())
+    /// ```
+    pub fn predict_into(&self, x: MatRef, workspace: &mut Workspace, mut y: MatMut) -> Result<()> {
+        let op = "Mlp::predict";
+        self.check_input(op, x)?;
+        if y.shape() != (x.rows(), self.outputs()) {
+            return Err(Error::Shape {
+                op,
+                left: "y",
+                left_shape: y.shape(),
+                right: "the prediction",
+                right_shape: (x.rows(), self.outputs()),
+                cure: "y needs a row for each row of x and a column for each output",
+            });
+        }
+        let batch = x.rows();
+        let (last, hidden) = self
+            .layers
+            .split_last()
+            .unwrap_or_else(|| unreachable!("build refuses no layers"));
+        let widest = hidden.iter().map(Linear::out_features).max().unwrap_or(0);
+        for buffer in &mut workspace.buffers {
+            if buffer.len() < batch * widest {
+                buffer.resize(batch * widest, 0.0);
+            }
+        }
+        let [ping, pong] = &mut workspace.buffers;
+        let (mut from, mut to) = (ping, pong);
+        let mut input = x;
+        for layer in hidden {
+            let out = MatMut::new(to, batch, layer.out_features())?;
+            linear(
+                input,
+                layer.weight_in_out(),
+                Some(layer.bias()),
+                layer.activation(),
+                out,
+            )?;
+            (from, to) = (to, from);
+            input = MatRef::new(from, batch, layer.out_features())?;
+        }
+        linear(
+            input,
+            last.weight_in_out(),
+            Some(last.bias()),
+            last.activation(),
+            y.reborrow(),
+        )
+    }
+
+    /// Refuses samples of another width than the network's.
+    pub(crate) fn check_input(&self, op: &'static str, x: MatRef) -> Result<()> {
+        if x.cols() != self.inputs() {
+            let first = &self.layers[0];
+            return Err(Error::Shape {
+                op,
+                left: "x",
+                left_shape: x.shape(),
+                right: "the first layer's weight [in, out]",
+                right_shape: (first.in_features(), first.out_features()),
+                cure: "x needs one column for each input of the network",
+            });
+        }
+        Ok(())
+    }
+
+    /// A network of these layers, each of which the caller has found to fit the next.
+    pub(super) fn from_layers(layers: Vec<Linear>) -> Mlp {
+        Mlp { layers }
+    }
+}
+
+/// Buffers for [`Mlp::predict_into`]: they grow to the largest batch seen and are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace {
+    buffers: [Vec<f32>; 2],
+}
+
+impl Workspace {
+    /// An empty workspace.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Collects the layers of an [`Mlp`].
+#[derive(Clone, Debug)]
+#[must_use = "`build` makes the network"]
+pub struct MlpBuilder {
+    inputs: usize,
+    layers: Vec<(usize, Activation)>,
+    init: Init,
+    seed: u64,
+}
+
+impl MlpBuilder {
+    /// Adds a layer of `units` outputs.
+    pub fn layer(mut self, units: usize, activation: Activation) -> Self {
+        self.layers.push((units, activation));
+        self
+    }
+
+    /// How weights and biases begin; [`Init::PyTorchLinear`] unless said otherwise.
+    pub fn init(mut self, init: Init) -> Self {
+        self.init = init;
+        self
+    }
+
+    /// The seed of the initial values, 0 unless said otherwise: the same seed gives the same network, on every
+    /// machine and in every version.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Makes the network.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] without layers, [`Error::Setting`] for zero inputs, zero units or an activation that cannot
+    /// be, [`Error::TooLarge`] when memory cannot hold the weights.
+    pub fn build(self) -> Result<Mlp> {
+        let op = "Mlp::build";
+        if self.layers.is_empty() {
+            return Err(Error::Empty {
+                op,
+                what: "the list of layers",
+                cure: "add one with `.layer(units, activation)`",
+            });
+        }
+        let zero = |name| Error::Setting {
+            op,
+            name,
+            value: "0".into(),
+            must: "at least 1",
+        };
+        if self.inputs == 0 {
+            return Err(zero("inputs"));
+        }
+        let mut layers = Vec::with_capacity(self.layers.len());
+        let mut inputs = self.inputs;
+        for (units, activation) in self.layers {
+            if units == 0 {
+                return Err(zero("units"));
+            }
+            activation.validate()?;
+            layers.push(Linear::zeros(inputs, units, activation)?);
+            inputs = units;
+        }
+        self.init.fill(self.seed, &mut layers);
+        Ok(Mlp { layers })
+    }
+}

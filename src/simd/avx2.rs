@@ -1,0 +1,191 @@
+//! Eight lanes with AVX2 and FMA.
+
+use std::arch::x86_64::*;
+
+use super::{Body, Simd};
+
+/// The proof that this CPU has Avx2; only `detect` makes one.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+/// Wraps intrinsics whose only requirement is the instruction set.
+macro_rules! intrinsic {
+    ($e:expr) => {
+        // SAFETY: `self` exists, so `detect` found the instructions; these intrinsics touch no memory.
+        unsafe { $e }
+    };
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+    type M = __m256i;
+
+    const LANES: usize = 8;
+    // Of 16 registers: 6 x 2 accumulators, 2 of B, 1 broadcast of A = 15. 8 loads for 12 FMAs.
+    const TILE_ROWS: usize = 6;
+    const NAME: &'static str = "avx2";
+
+    fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        found.then_some(Avx2(()))
+    }
+
+    #[inline(always)]
+    fn run<B: Body>(self, body: B) -> B::Out {
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        fn inlinable<B: Body>(simd: Avx2, body: B) -> B::Out {
+            body.call(simd)
+        }
+        // SAFETY: `self` exists, so `detect` found the instructions.
+        unsafe { inlinable(self, body) }
+    }
+
+    #[inline(always)]
+    fn run_outlined<B: Body>(self, body: B) -> B::Out {
+        #[target_feature(enable = "avx2,fma")]
+        #[inline(never)]
+        fn outlined<B: Body>(simd: Avx2, body: B) -> B::Out {
+            body.call(simd)
+        }
+        // SAFETY: `self` exists, so `detect` found the instructions.
+        unsafe { outlined(self, body) }
+    }
+
+    #[inline(always)]
+    fn first(self, n: usize) -> __m256i {
+        let lanes = intrinsic!(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        intrinsic!(_mm256_cmpgt_epi32(_mm256_set1_epi32(n.min(8) as i32), lanes))
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, mask: __m256i) -> __m256 {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory, and lanes outside the mask are not touched.
+        unsafe { _mm256_maskload_ps(p, mask) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, mask: __m256i, v: __m256) {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory, and lanes outside the mask are not touched.
+        unsafe { _mm256_maskstore_ps(p, mask, v) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        intrinsic!(_mm256_set1_ps(x))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        intrinsic!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        intrinsic!(_mm256_sqrt_ps(a))
+    }
+
+    #[inline(always)]
+    fn le(self, a: __m256, b: __m256) -> __m256i {
+        intrinsic!(_mm256_castps_si256(_mm256_cmp_ps::<_CMP_LE_OQ>(a, b)))
+    }
+
+    #[inline(always)]
+    fn lt(self, a: __m256, b: __m256) -> __m256i {
+        intrinsic!(_mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
+    }
+
+    #[inline(always)]
+    fn select(self, mask: __m256i, yes: __m256, no: __m256) -> __m256 {
+        intrinsic!(_mm256_blendv_ps(no, yes, _mm256_castsi256_ps(mask)))
+    }
+
+    #[inline(always)]
+    fn splat_bits(self, x: u32) -> __m256 {
+        intrinsic!(_mm256_castsi256_ps(_mm256_set1_epi32(x.cast_signed())))
+    }
+
+    #[inline(always)]
+    fn and(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_and_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_or_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_xor_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn add_int(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_castsi256_ps(_mm256_add_epi32(
+            _mm256_castps_si256(a),
+            _mm256_castps_si256(b)
+        )))
+    }
+
+    #[inline(always)]
+    fn sub_int(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_castsi256_ps(_mm256_sub_epi32(
+            _mm256_castps_si256(a),
+            _mm256_castps_si256(b)
+        )))
+    }
+
+    #[inline(always)]
+    fn shl<const N: u32>(self, a: __m256) -> __m256 {
+        intrinsic!(_mm256_castsi256_ps(_mm256_sll_epi32(
+            _mm256_castps_si256(a),
+            _mm_cvtsi32_si128(N.cast_signed())
+        )))
+    }
+
+    #[inline(always)]
+    fn shr<const N: u32>(self, a: __m256) -> __m256 {
+        intrinsic!(_mm256_castsi256_ps(_mm256_sra_epi32(
+            _mm256_castps_si256(a),
+            _mm_cvtsi32_si128(N.cast_signed())
+        )))
+    }
+
+    #[inline(always)]
+    fn int_to_float(self, a: __m256) -> __m256 {
+        intrinsic!(_mm256_cvtepi32_ps(_mm256_castps_si256(a)))
+    }
+}

@@ -1,0 +1,195 @@
+//! Sixteen lanes with AVX-512 F, VL, BW and DQ: masks for edges, 32 registers.
+
+use std::arch::x86_64::*;
+
+use super::{Body, Simd};
+
+/// The proof that this CPU has Avx512; only `detect` makes one.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+/// Wraps intrinsics whose only requirement is the instruction set.
+macro_rules! intrinsic {
+    ($e:expr) => {
+        // SAFETY: `self` exists, so `detect` found the instructions; these intrinsics touch no memory.
+        unsafe { $e }
+    };
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    type M = __mmask16;
+
+    const LANES: usize = 16;
+    // Of 32 registers: 12 x 2 accumulators, 2 of B, 1 broadcast of A = 27. 14 loads for 24 FMAs.
+    const TILE_ROWS: usize = 12;
+    const NAME: &'static str = "avx512";
+
+    fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma");
+        found.then_some(Avx512(()))
+    }
+
+    #[inline(always)]
+    fn run<B: Body>(self, body: B) -> B::Out {
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+        #[inline]
+        fn inlinable<B: Body>(simd: Avx512, body: B) -> B::Out {
+            body.call(simd)
+        }
+        // SAFETY: `self` exists, so `detect` found the instructions.
+        unsafe { inlinable(self, body) }
+    }
+
+    #[inline(always)]
+    fn run_outlined<B: Body>(self, body: B) -> B::Out {
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+        #[inline(never)]
+        fn outlined<B: Body>(simd: Avx512, body: B) -> B::Out {
+            body.call(simd)
+        }
+        // SAFETY: `self` exists, so `detect` found the instructions.
+        unsafe { outlined(self, body) }
+    }
+
+    #[inline(always)]
+    fn first(self, n: usize) -> __mmask16 {
+        if n >= 16 { !0 } else { (1 << n) - 1 }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, mask: __mmask16) -> __m512 {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory, and lanes outside the mask are not touched.
+        unsafe { _mm512_maskz_loadu_ps(mask, p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m512) {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, mask: __mmask16, v: __m512) {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory, and lanes outside the mask are not touched.
+        unsafe { _mm512_mask_storeu_ps(p, mask, v) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        intrinsic!(_mm512_set1_ps(x))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        intrinsic!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        intrinsic!(_mm512_sqrt_ps(a))
+    }
+
+    #[inline(always)]
+    fn le(self, a: __m512, b: __m512) -> __mmask16 {
+        intrinsic!(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b))
+    }
+
+    #[inline(always)]
+    fn lt(self, a: __m512, b: __m512) -> __mmask16 {
+        intrinsic!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b))
+    }
+
+    #[inline(always)]
+    fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
+        intrinsic!(_mm512_mask_blend_ps(mask, no, yes))
+    }
+
+    #[inline(always)]
+    fn splat_bits(self, x: u32) -> __m512 {
+        intrinsic!(_mm512_castsi512_ps(_mm512_set1_epi32(x.cast_signed())))
+    }
+
+    #[inline(always)]
+    fn and(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_and_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_or_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_xor_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn add_int(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_castsi512_ps(_mm512_add_epi32(
+            _mm512_castps_si512(a),
+            _mm512_castps_si512(b)
+        )))
+    }
+
+    #[inline(always)]
+    fn sub_int(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_castsi512_ps(_mm512_sub_epi32(
+            _mm512_castps_si512(a),
+            _mm512_castps_si512(b)
+        )))
+    }
+
+    #[inline(always)]
+    fn shl<const N: u32>(self, a: __m512) -> __m512 {
+        intrinsic!(_mm512_castsi512_ps(_mm512_sll_epi32(
+            _mm512_castps_si512(a),
+            _mm_cvtsi32_si128(N.cast_signed())
+        )))
+    }
+
+    #[inline(always)]
+    fn shr<const N: u32>(self, a: __m512) -> __m512 {
+        intrinsic!(_mm512_castsi512_ps(_mm512_sra_epi32(
+            _mm512_castps_si512(a),
+            _mm_cvtsi32_si128(N.cast_signed())
+        )))
+    }
+
+    #[inline(always)]
+    fn int_to_float(self, a: __m512) -> __m512 {
+        intrinsic!(_mm512_cvtepi32_ps(_mm512_castps_si512(a)))
+    }
+}

@@ -1,0 +1,113 @@
+//! The lowest room: one trait over vectors of `f32`, one file for each instruction set, and the only `std::arch`.
+//!
+//! A value of a type that implements [`Simd`] is the proof that this CPU has the instructions: such values come only
+//! from [`Simd::detect`]. Algorithms are written once, as a [`Body`] over any `S: Simd`; [`Simd::run`] compiles that
+//! body for the instruction set. Everything between the two must be `#[inline(always)]`, because a function that is
+//! not inlined into `run` is compiled without the instructions.
+//!
+//! All operations are the IEEE 754 ones, rounded to nearest even, lane by lane: that is why the same body gives the
+//! same bits on every instruction set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod isa;
+mod portable;
+
+pub use isa::Isa;
+
+/// An algorithm that is compiled once for each instruction set.
+pub(crate) trait Body {
+    /// What it returns.
+    type Out;
+
+    /// The algorithm. Implementations are `#[inline(always)]`.
+    fn call<S: Simd>(self, simd: S) -> Self::Out;
+}
+
+/// Vectors of `LANES` values of `f32`, and the operations on them.
+///
+/// Comparisons are false when an operand is NaN. Integer operations see each lane as its 32 bits.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// A vector.
+    type V: Copy;
+    /// One truth value for each lane.
+    type M: Copy;
+
+    /// Lanes in a vector.
+    const LANES: usize;
+    /// Rows of the largest product tile, whose accumulators (`TILE_ROWS` x 2 vectors), two vectors of B and one
+    /// broadcast of A fit in the register file.
+    const TILE_ROWS: usize;
+    /// The name that users see and pin.
+    const NAME: &'static str;
+
+    /// The proof, when this CPU has the instructions.
+    fn detect() -> Option<Self>;
+
+    /// Runs `body` compiled with the instructions.
+    fn run<B: Body>(self, body: B) -> B::Out;
+
+    /// Like [`Simd::run`], in a function of its own: kernels that have their own name in a profile.
+    fn run_outlined<B: Body>(self, body: B) -> B::Out;
+
+    /// A mask that is true in the first `n` lanes; in all when `n >= LANES`.
+    fn first(self, n: usize) -> Self::M;
+
+    /// Reads `LANES` values.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of `LANES` values.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+
+    /// Reads the lanes of a mask made by [`Simd::first`]; the others are 0 and are not touched in memory.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of the first `n` values.
+    unsafe fn load_first(self, p: *const f32, mask: Self::M) -> Self::V;
+
+    /// Writes `LANES` values.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of `LANES` values.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+
+    /// Writes the lanes of a mask made by [`Simd::first`]; the others are not touched in memory.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of the first `n` values.
+    unsafe fn store_first(self, p: *mut f32, mask: Self::M, v: Self::V);
+
+    fn splat(self, x: f32) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(self, a: Self::V) -> Self::V;
+
+    /// `a <= b`.
+    fn le(self, a: Self::V, b: Self::V) -> Self::M;
+    /// `a < b`.
+    fn lt(self, a: Self::V, b: Self::V) -> Self::M;
+    /// `mask ? yes : no`.
+    fn select(self, mask: Self::M, yes: Self::V, no: Self::V) -> Self::V;
+
+    /// A vector of the 32 bits `x` in each lane.
+    fn splat_bits(self, x: u32) -> Self::V;
+    fn and(self, a: Self::V, b: Self::V) -> Self::V;
+    fn or(self, a: Self::V, b: Self::V) -> Self::V;
+    fn xor(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Wrapping addition of 32-bit integers.
+    fn add_int(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Wrapping subtraction of 32-bit integers.
+    fn sub_int(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Shift of 32-bit integers to the left.
+    fn shl<const N: u32>(self, a: Self::V) -> Self::V;
+    /// Shift of 32-bit integers to the right, copying the sign.
+    fn shr<const N: u32>(self, a: Self::V) -> Self::V;
+    /// 32-bit integers converted to `f32` (exact up to 2^24).
+    fn int_to_float(self, a: Self::V) -> Self::V;
+}

@@ -1,0 +1,262 @@
+//! The trainer: batches in, updates out.
+
+use super::clip::Clip;
+use super::loss::{Loss, Targets};
+use super::optimizer::Optimizer;
+use super::pass::{Caller, Gradient, Measured, Pass};
+use super::state::State;
+use crate::error::{Error, Result};
+use crate::kernels::reduce::sum_of_squares;
+use crate::kernels::update::Scaling;
+use crate::matrix::MatRef;
+use crate::nn::Mlp;
+use crate::simd::Isa;
+
+/// A network, a loss and an optimizer, and the buffers to train with: after the first batch of a size, a step of that
+/// size allocates nothing.
+///
+/// The bits of the result do not depend on the instruction set, on the number of threads, or on how a batch is cut into
+/// micro-batches. A call that returns an error has changed nothing, except where it says so.
+///
+/// ```
+/// use percycle::{Activation, Adam, Loss, MatRef, Mlp, Targets, Trainer};
+///
+/// // Exclusive or.
+/// let x = [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0];
+/// let x = MatRef::new(&x, 4, 2)?;
+/// let classes = Targets::Classes(&[0, 1, 1, 0]);
+///
+/// let mlp = Mlp::builder(2).layer(8, Activation::Tanh).layer(2, Activation::Identity).seed(3).build()?;
+/// let mut trainer = Trainer::new(mlp, Loss::CrossEntropy { label_smoothing: 0.0 }, Adam::new(0.05))?;
+/// let mut loss = f32::INFINITY;
+/// for _ in 0..200 {
+///     loss = trainer.step(x, classes)?;
+/// }
+/// assert!(loss < 0.01);
+/// assert_eq!(trainer.steps(), 200);
+/// let mlp = trainer.into_model();
+/// # let _ = mlp;
+/// # Ok::<(), percycle::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Trainer {
+    model: Mlp,
+    /// Where an update is written: the two change places when all of it is finite.
+    next: Mlp,
+    loss: Loss,
+    optimizer: Optimizer,
+    clip: Clip,
+    state: State,
+    pass: Pass,
+    gradients: Vec<Gradient>,
+    /// Terms of the loss whose gradients have been summed since the last update.
+    pending: u64,
+    steps: u64,
+}
+
+impl Trainer {
+    /// A trainer for this network.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when a setting of the loss or of the optimizer is out of its range.
+    pub fn new(mlp: Mlp, loss: Loss, optimizer: impl Into<Optimizer>) -> Result<Trainer> {
+        let optimizer = optimizer.into();
+        loss.validate("Trainer::new")?;
+        optimizer.validate("Trainer::new")?;
+        let gradient = |layer: &crate::nn::Linear| Gradient {
+            weight: vec![0.0; layer.in_features() * layer.out_features()],
+            bias: vec![0.0; layer.out_features()],
+        };
+        Ok(Trainer {
+            next: mlp.clone(),
+            loss,
+            optimizer,
+            clip: Clip::None,
+            state: State::new(&optimizer, &mlp),
+            pass: Pass::default(),
+            gradients: mlp.layers().iter().map(gradient).collect(),
+            pending: 0,
+            steps: 0,
+            model: mlp,
+        })
+    }
+
+    /// The same trainer with gradient clipping.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when the limit is not finite or not more than 0.
+    pub fn with_clip(self, clip: Clip) -> Result<Trainer> {
+        clip.validate("Trainer::with_clip")?;
+        Ok(Trainer { clip, ..self })
+    }
+
+    /// One update from a batch: `x` is `batch` x `inputs`, and `targets` fit it. Returns the mean loss of this batch
+    /// before the update. It is [`Trainer::accumulate`] and then [`Trainer::apply`], so what was accumulated before is
+    /// part of the update.
+    ///
+    /// # Errors
+    /// Before anything changes: [`Error::Shape`], [`Error::Length`] or [`Error::Targets`] when shapes or the kind of
+    /// targets do not fit, [`Error::Empty`] for no sample, [`Error::Data`] for values that are not finite, targets of
+    /// binary cross-entropy and outputs under [`Loss::Bce`] outside [0, 1], [`Error::Class`] for a class that no output
+    /// stands for, [`Error::TooLarge`] when there is no memory for the batch, [`Error::Isa`] when `PERCYCLE_ISA` asks
+    /// for what this CPU lacks, [`Error::NotFinite`] when the loss is not finite, naming the first layer whose output
+    /// is not. And [`Error::NotFinite`] when a weight is not finite after the update: weights and optimizer state
+    /// are then as before the update, and the gradients that led there are dropped.
+    pub fn step(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
+        let loss = self.add_gradients("Trainer::step", x, targets)?;
+        self.update("Trainer::step")?;
+        Ok(loss)
+    }
+
+    /// Adds the gradients of a micro-batch to those of the next update, and returns its mean loss. Micro-batches may be
+    /// of any sizes: the update is that of one batch of all their samples in this order, to the bit.
+    ///
+    /// # Errors
+    /// As for [`Trainer::step`], up to the update. Nothing has then been accumulated from this micro-batch.
+    ///
+    /// ```
+    /// use percycle::{Activation, Loss, MatRef, Mlp, Sgd, Targets, Trainer};
+    ///
+    /// let mlp = Mlp::builder(1).layer(1, Activation::Identity).seed(1).build()?;
+    /// let mut whole = Trainer::new(mlp, Loss::Mse, Sgd::new(0.1))?;
+    /// let mut parts = whole.clone();
+    /// let (x, y) = ([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]);
+    /// whole.step(MatRef::new(&x, 3, 1)?, Targets::Values(MatRef::new(&y, 3, 1)?))?;
+    /// for (x, y) in [(&x[..1], &y[..1]), (&x[1..], &y[1..])] {
+    ///     let rows = x.len();
+    ///     parts.accumulate(MatRef::new(x, rows, 1)?, Targets::Values(MatRef::new(y, rows, 1)?))?;
+    /// }
+    /// parts.apply()?;
+    /// assert_eq!(whole.model(), parts.model());
+    /// # Ok::<(), percycle::Error>(())
+    /// ```
+    pub fn accumulate(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
+        self.add_gradients("Trainer::accumulate", x, targets)
+    }
+
+    /// One update from what has been accumulated.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] when nothing has been accumulated since the last update; [`Error::NotFinite`] as for
+    /// [`Trainer::step`].
+    pub fn apply(&mut self) -> Result<()> {
+        if self.pending == 0 {
+            return Err(Error::Empty {
+                op: "Trainer::apply",
+                what: "what has been accumulated",
+                cure: "call accumulate before it, or step instead of both",
+            });
+        }
+        self.update("Trainer::apply")
+    }
+
+    /// The network as it is now.
+    pub fn model(&self) -> &Mlp {
+        &self.model
+    }
+
+    /// The network, without the rest.
+    pub fn into_model(self) -> Mlp {
+        self.model
+    }
+
+    /// The learning rate of the next update.
+    pub fn learning_rate(&self) -> f32 {
+        self.optimizer.learning_rate()
+    }
+
+    /// Sets the learning rate from the next update on.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when it is not finite or less than 0.
+    pub fn set_learning_rate(&mut self, learning_rate: f32) -> Result<()> {
+        self.optimizer
+            .set_learning_rate("Trainer::set_learning_rate", learning_rate)
+    }
+
+    /// Updates so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The loss that is made small.
+    pub fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    /// The network, to put other weights of the same shapes in its place.
+    pub(super) fn model_mut(&mut self) -> &mut Mlp {
+        &mut self.model
+    }
+
+    /// The loss of a batch, and the outputs it comes from. Changes nothing but buffers.
+    pub(super) fn measure(
+        &mut self,
+        op: &'static str,
+        x: MatRef,
+        targets: Targets,
+    ) -> Result<(Measured, MatRef<'_>)> {
+        let caller = self.caller(op);
+        let measured = self.pass.measure(caller, &self.model, self.loss, x, targets)?;
+        Ok((measured, self.pass.outputs()?))
+    }
+
+    fn caller(&self, op: &'static str) -> Caller {
+        Caller {
+            op,
+            step: self.steps + 1,
+        }
+    }
+
+    fn add_gradients(&mut self, op: &'static str, x: MatRef, targets: Targets) -> Result<f32> {
+        let caller = self.caller(op);
+        let measured = self.pass.measure(caller, &self.model, self.loss, x, targets)?;
+        let fresh = self.pending == 0;
+        self.pass.backward(&self.model, x, &mut self.gradients, fresh)?;
+        self.pending += measured.count;
+        Ok(measured.mean())
+    }
+
+    fn update(&mut self, op: &'static str) -> Result<()> {
+        let isa = Isa::try_current()?;
+        let scaling = self.scaling(isa);
+        // Whatever comes of it: gradients that lead to weights which are not finite would do so again.
+        self.pending = 0;
+        let (model, next) = (&mut self.model, &mut self.next);
+        let updated = self
+            .state
+            .update(isa, &self.optimizer, scaling, model, next, &self.gradients);
+        updated.map_err(|(what, layer)| Error::NotFinite {
+            op,
+            what,
+            epoch: 0,
+            step: self.steps + 1,
+            layer: Some(layer),
+        })?;
+        self.steps += 1;
+        Ok(())
+    }
+
+    /// The mean and the clipping, as factors and a limit for each element.
+    fn scaling(&self, isa: Isa) -> Scaling {
+        let scale = 1.0 / self.pending as f32;
+        let (mut coefficient, mut limit) = (1.0, f32::INFINITY);
+        match self.clip {
+            Clip::None => {}
+            Clip::Value(most) => limit = most,
+            Clip::GlobalNorm(most) => {
+                let tensors = self.gradients.iter().flat_map(|g| [&g.weight, &g.bias]);
+                let mut squares = 0.0;
+                for tensor in tensors {
+                    squares += sum_of_squares(isa, tensor, scale);
+                }
+                coefficient = (f64::from(most) / (squares.sqrt() + 1e-6)).min(1.0) as f32;
+            }
+        }
+        Scaling {
+            scale,
+            coefficient,
+            limit,
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! Products equal the loop to the bit: shapes around every edge, strides, transposes, alpha, beta, NaN and infinity, every
+//! instruction set and pool size. Outputs are filled with NaN and surrounded by canaries.
+
+mod common;
+
+use common::{Numbers, same};
+use percycle::{
+    Activation, Isa, MatMut, MatRef, Matrix, PackedWeights, gemm, linear, linear_packed, matmul, sgemm,
+};
+use percycle_reference::activation as scalar;
+use percycle_reference::product::{self as reference, Strided as Mat};
+
+/// Sizes around the tiles (6, 12 rows; 8, 16, 32 columns and their multiples), 0, 1 and primes.
+const ROWS: [usize; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25];
+const COLS: [usize; 15] = [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 131];
+const DEPTHS: [usize; 6] = [0, 1, 2, 3, 17, 40];
+
+/// A matrix of this shape somewhere in a larger buffer, in one of several layouts.
+struct Stored {
+    data: Vec<f32>,
+    offset: usize,
+    rows: usize,
+    cols: usize,
+    strides: (usize, usize),
+}
+
+const CANARY: f32 = -7.25;
+
+/// The C of a product that does not read it.
+const NOTHING: Mat = Mat {
+    data: &[],
+    rows: 0,
+    cols: 0,
+    row_stride: 0,
+    col_stride: 0,
+};
+
+impl Stored {
+    /// Layouts: row-major, column-major, padded rows, every second column, both strided.
+    const LAYOUTS: usize = 5;
+
+    fn new(rows: usize, cols: usize, layout: usize, mut value: impl FnMut() -> f32) -> Self {
+        let strides = match layout {
+            0 => (cols, 1),
+            1 => (1, rows),
+            2 => (cols + 3, 1),
+            3 => (2 * cols, 2),
+            _ => (2, 2 * rows + 1),
+        };
+        let offset = 5;
+        let span = if rows * cols == 0 {
+            0
+        } else {
+            (rows - 1) * strides.0 + (cols - 1) * strides.1 + 1
+        };
+        let mut data = vec![CANARY; offset + span + 7];
+        for i in 0..rows {
+            for j in 0..cols {
+                data[offset + i * strides.0 + j * strides.1] = value();
+            }
+        }
+        Stored {
+            data,
+            offset,
+            rows,
+            cols,
+            strides,
+        }
+    }
+
+    fn view(&self) -> MatRef<'_> {
+        MatRef::strided(
+            &self.data[self.offset..],
+            self.rows,
+            self.cols,
+            self.strides.0,
+            self.strides.1,
+        )
+        .unwrap()
+    }
+
+    fn view_mut(&mut self) -> MatMut<'_> {
+        MatMut::strided(
+            &mut self.data[self.offset..],
+            self.rows,
+            self.cols,
+            self.strides.0,
+            self.strides.1,
+        )
+        .unwrap()
+    }
+
+    fn mat(&self) -> Mat<'_> {
+        let (row_stride, col_stride) = self.strides;
+        Mat {
+            data: &self.data[self.offset..],
+            rows: self.rows,
+            cols: self.cols,
+            row_stride,
+            col_stride,
+        }
+    }
+
+    /// Every element is `want`, row after row, and nothing between and around them was touched.
+    fn check(&self, want: &[f32], what: impl Fn() -> String) {
+        let mut seen = vec![false; self.data.len()];
+        for i in 0..self.rows {
+            for j in 0..self.cols {
+                let at = self.offset + i * self.strides.0 + j * self.strides.1;
+                seen[at] = true;
+                let (got, want) = (self.data[at], want[i * self.cols + j]);
+                assert!(
+                    same(got, want),
+                    "{}: element ({i}, {j}) is {got:e}, not {want:e}",
+                    what()
+                );
+            }
+        }
+        for (value, seen) in self.data.iter().zip(seen) {
+            assert!(seen || *value == CANARY, "{}: wrote outside of C", what());
+        }
+    }
+}
+
+fn on_every_isa(f: impl Fn(Isa)) {
+    for isa in Isa::available() {
+        isa.pin(|| f(isa));
+    }
+}
+
+#[test]
+fn every_shape_around_the_tiles() {
+    on_every_isa(|isa| {
+        let mut numbers = Numbers::new(1);
+        for m in ROWS {
+            for n in COLS {
+                for k in DEPTHS {
+                    let a = Stored::new(m, k, 0, || numbers.next());
+                    let b = Stored::new(k, n, 0, || numbers.next());
+                    let mut c = Stored::new(m, n, 2, || f32::NAN);
+                    matmul(a.view(), b.view(), c.view_mut()).unwrap();
+                    let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
+                    c.check(&want, || format!("{isa} {m}x{n}x{k}"));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_layout_alpha_and_beta() {
+    on_every_isa(|isa| {
+        let mut numbers = Numbers::new(2);
+        for (m, n, k) in [
+            (1, 1, 3),
+            (1, 40, 9),
+            (5, 1, 9),
+            (13, 35, 18),
+            (14, 33, 1),
+            (3, 70, 0),
+            (30, 17, 33),
+        ] {
+            for layouts in 0..Stored::LAYOUTS.pow(3) {
+                let (la, lb, lc) = (layouts % 5, layouts / 5 % 5, layouts / 25);
+                for (alpha, beta) in [
+                    (1.0, 0.0),
+                    (1.0, 1.0),
+                    (0.3, 0.7),
+                    (-2.0, 0.0),
+                    (0.0, 0.5),
+                    (0.0, 0.0),
+                ] {
+                    let a = Stored::new(m, k, la, || numbers.next());
+                    let b = Stored::new(k, n, lb, || numbers.next());
+                    let before: Vec<f32> = (0..m * n).map(|_| numbers.next()).collect();
+                    let mut old = before.iter().copied();
+                    let mut c = Stored::new(m, n, lc, || {
+                        old.next().filter(|_| beta != 0.0).unwrap_or(f32::NAN)
+                    });
+                    gemm(alpha, a.view(), b.view(), beta, c.view_mut()).unwrap();
+                    let want = reference::gemm(alpha, a.mat(), b.mat(), beta, Mat::row_major(&before, m, n));
+                    c.check(&want, || {
+                        format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} {alpha} {beta}")
+                    });
+                }
+            }
+        }
+    });
+}
+
+/// Around the blocks of k (1024) and n (128 Ki values of B), and where operands start to be packed or copied.
+#[test]
+fn across_block_edges() {
+    on_every_isa(|isa| {
+        let mut numbers = Numbers::new(3);
+        for (m, n, k) in [
+            (2, 3, 1023),
+            (13, 33, 1024),
+            (7, 20, 1025),
+            (13, 50, 2049),
+            (3, 1100, 130),
+            (200, 520, 40),
+            (25, 4200, 33),
+            (193, 513, 257),
+            (5, 700, 1100),
+        ] {
+            for transposed in 0..4 {
+                let a = Stored::new(m, k, transposed & 1, || numbers.next());
+                let b = Stored::new(k, n, transposed >> 1, || numbers.next());
+                let mut c = Stored::new(m, n, 0, || f32::NAN);
+                matmul(a.view(), b.view(), c.view_mut()).unwrap();
+                let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
+                c.check(&want, || format!("{isa} {m}x{n}x{k} transposes {transposed}"));
+            }
+        }
+    });
+}
+
+const ACTIVATIONS: [(Activation, scalar::Activation); 8] = [
+    (Activation::Identity, scalar::Activation::Identity),
+    (Activation::Relu, scalar::Activation::Relu),
+    (Activation::LeakyRelu(0.1), scalar::Activation::LeakyRelu(0.1)),
+    (Activation::Sigmoid, scalar::Activation::Sigmoid),
+    (Activation::Tanh, scalar::Activation::Tanh),
+    (Activation::Gelu, scalar::Activation::Gelu),
+    (Activation::GeluTanh, scalar::Activation::GeluTanh),
+    (Activation::Silu, scalar::Activation::Silu),
+];
+
+#[test]
+fn linear_and_packed_linear() {
+    on_every_isa(|isa| {
+        let mut numbers = Numbers::new(4);
+        let shapes = [
+            (1, 1, 0),
+            (2, 1, 3),
+            (1, 10, 64),
+            (3, 100, 20),
+            (13, 33, 7),
+            (20, 65, 1100),
+            (7, 300, 40),
+        ];
+        for (batch, outputs, inputs) in shapes {
+            for layout in 0..Stored::LAYOUTS {
+                for (activation, reference_activation) in ACTIVATIONS {
+                    let x = Stored::new(batch, inputs, layout, || numbers.next());
+                    let w = Stored::new(inputs, outputs, layout, || numbers.next());
+                    let bias: Vec<f32> = (0..outputs).map(|_| numbers.next()).collect();
+                    let packed = PackedWeights::new(w.view());
+                    for bias in [None, Some(&bias[..])] {
+                        let want = reference::linear(x.mat(), w.mat(), bias, reference_activation);
+                        let what =
+                            || format!("{isa} {batch}x{outputs}x{inputs} layout {layout} {activation:?}");
+                        let mut y = Stored::new(batch, outputs, layout, || f32::NAN);
+                        linear(x.view(), w.view(), bias, activation, y.view_mut()).unwrap();
+                        y.check(&want, what);
+                        let mut y = Stored::new(batch, outputs, layout, || f32::NAN);
+                        linear_packed(x.view(), &packed, bias, activation, y.view_mut()).unwrap();
+                        y.check(&want, what);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Weights packed under one instruction set serve all others.
+#[test]
+fn packed_weights_do_not_depend_on_the_instruction_set() {
+    let mut numbers = Numbers::new(5);
+    let x = Stored::new(9, 50, 0, || numbers.next());
+    let w = Stored::new(50, 70, 1, || numbers.next());
+    let want = reference::linear(x.mat(), w.mat(), None, scalar::Activation::Tanh);
+    for packer in Isa::available() {
+        let packed = packer.pin(|| PackedWeights::new(w.view()));
+        on_every_isa(|isa| {
+            let mut y = Stored::new(9, 70, 0, || f32::NAN);
+            linear_packed(x.view(), &packed, None, Activation::Tanh, y.view_mut()).unwrap();
+            y.check(&want, || format!("packed by {packer}, run by {isa}"));
+        });
+    }
+}
+
+/// A zero is multiplied like any other number: 0 * inf is NaN, and NaN goes where the chain carries it.
+#[test]
+fn nan_and_infinity_follow_the_chain() {
+    on_every_isa(|isa| {
+        let specials = [
+            0.0,
+            -0.0,
+            1.0,
+            -2.5,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            1e-40,
+            f32::MAX,
+        ];
+        let mut numbers = Numbers::new(6);
+        for (m, n, k) in [(1, 1, 4), (4, 9, 5), (13, 37, 6), (2, 33, 3)] {
+            for alpha in [1.0, 0.0, -0.5, f32::INFINITY] {
+                let mut special = || specials[(numbers.next().abs() * 1e4) as usize % specials.len()];
+                let a = Stored::new(m, k, 0, &mut special);
+                let b = Stored::new(k, n, 0, &mut special);
+                let before: Vec<f32> = (0..m * n).map(|_| special()).collect();
+                for beta in [0.0, 1.0, 0.5] {
+                    let mut old = before.iter().copied();
+                    let mut c = Stored::new(m, n, 2, || old.next().unwrap_or(f32::NAN));
+                    gemm(alpha, a.view(), b.view(), beta, c.view_mut()).unwrap();
+                    let want = reference::gemm(alpha, a.mat(), b.mat(), beta, Mat::row_major(&before, m, n));
+                    c.check(&want, || format!("{isa} {m}x{n}x{k} alpha {alpha} beta {beta}"));
+                }
+            }
+        }
+    });
+}
+
+/// Small integers, after benchdnn: every partial sum is an integer below 2^24, so the result is exact whatever the order,
+/// and equals integer arithmetic. Mistrusted when mostly zero: a kernel that writes nothing must not pass.
+#[test]
+fn integers_are_exact() {
+    on_every_isa(|isa| {
+        let mut numbers = Numbers::new(7);
+        for (m, n, k) in [(8, 8, 8), (33, 65, 129), (100, 10, 700), (64, 64, 1500)] {
+            let mut integer = |bound: f32| (numbers.next() * 2.0 * bound).round();
+            let a = Matrix::from_vec(m, k, (0..m * k).map(|_| integer(31.0)).collect()).unwrap();
+            let b = Matrix::from_vec(k, n, (0..k * n).map(|_| integer(63.0)).collect()).unwrap();
+            let mut c = Matrix::from_vec(m, n, vec![f32::NAN; m * n]).unwrap();
+            matmul(a.view(), b.view(), c.view_mut()).unwrap();
+            let mut zeros = 0;
+            for i in 0..m {
+                for j in 0..n {
+                    let term = |p: usize| a.as_slice()[i * k + p] as i64 * b.as_slice()[p * n + j] as i64;
+                    let want: i64 = (0..k).map(term).sum();
+                    zeros += usize::from(want == 0);
+                    assert_eq!(
+                        c.as_slice()[i * n + j] as i64,
+                        want,
+                        "{isa} {m}x{n}x{k} ({i}, {j})"
+                    );
+                }
+            }
+            assert!(
+                zeros * 4 < m * n,
+                "{zeros} zeros in {m}x{n}: the test would not notice a kernel that does nothing"
+            );
+        }
+    });
+}
+
+/// matrixmultiply sums in another order: the two differ by rounding only. Each chain of k steps is off by at most
+/// k 2^-24 sum |a b| (Higham, Accuracy and Stability, 3.5), both of them.
+#[test]
+fn agrees_with_matrixmultiply() {
+    let mut numbers = Numbers::new(8);
+    for (m, n, k) in [(3, 5, 7), (64, 48, 100), (129, 65, 300)] {
+        let a: Vec<f32> = (0..m * k).map(|_| numbers.next()).collect();
+        let b: Vec<f32> = (0..k * n).map(|_| numbers.next()).collect();
+        let (mut ours, mut theirs) = (vec![1.0; m * n], vec![1.0; m * n]);
+        let (rows_a, rows_b, rows_c) = (k as isize, n as isize, n as isize);
+        // SAFETY: row-major matrices of exactly these shapes.
+        unsafe {
+            let (pa, pb) = (a.as_ptr(), b.as_ptr());
+            sgemm(
+                m,
+                k,
+                n,
+                1.5,
+                pa,
+                rows_a,
+                1,
+                pb,
+                rows_b,
+                1,
+                0.5,
+                ours.as_mut_ptr(),
+                rows_c,
+                1,
+            );
+            let c = theirs.as_mut_ptr();
+            matrixmultiply::sgemm(m, k, n, 1.5, pa, rows_a, 1, pb, rows_b, 1, 0.5, c, rows_c, 1);
+        }
+        for i in 0..m {
+            for j in 0..n {
+                let size: f32 = 0.5
+                    + (0..k)
+                        .map(|p| (1.5 * a[i * k + p] * b[p * n + j]).abs())
+                        .sum::<f32>();
+                let bound = 2.0 * (k + 2) as f32 * f32::EPSILON / 2.0 * size;
+                let (x, y) = (ours[i * n + j], theirs[i * n + j]);
+                assert!((x - y).abs() <= bound, "{m}x{n}x{k} ({i}, {j}): {x} and {y}");
+            }
+        }
+    }
+}
+
+/// A column-major C, negative strides and a row reversed in place of a view: what raw pointers can say.
+#[test]
+fn sgemm_takes_negative_strides() {
+    on_every_isa(|isa| {
+        let mut numbers = Numbers::new(9);
+        let (m, n, k) = (7, 34, 5);
+        let a: Vec<f32> = (0..m * k).map(|_| numbers.next()).collect();
+        let b: Vec<f32> = (0..k * n).map(|_| numbers.next()).collect();
+        let mut c = vec![f32::NAN; m * n];
+        // SAFETY: A is read from its last row upwards, B and C are row- and column-major, all inside their vectors.
+        unsafe {
+            let last_row = a.as_ptr().add((m - 1) * k);
+            sgemm(
+                m,
+                k,
+                n,
+                1.0,
+                last_row,
+                -(k as isize),
+                1,
+                b.as_ptr(),
+                n as isize,
+                1,
+                0.0,
+                c.as_mut_ptr(),
+                1,
+                m as isize,
+            );
+        }
+        let want = reference::gemm(
+            1.0,
+            Mat::row_major(&a, m, k),
+            Mat::row_major(&b, k, n),
+            0.0,
+            NOTHING,
+        );
+        for i in 0..m {
+            for j in 0..n {
+                assert!(same(c[j * m + i], want[(m - 1 - i) * n + j]), "{isa} ({i}, {j})");
+            }
+        }
+    });
+}
+
+#[cfg(feature = "rayon")]
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let mut numbers = Numbers::new(10);
+    for (m, n, k) in [
+        (300, 130, 90),
+        (70, 700, 100),
+        (128, 128, 300),
+        (1, 3000, 1100),
+        (3000, 1, 1100),
+    ] {
+        let a = Stored::new(m, k, 0, || numbers.next());
+        let b = Stored::new(k, n, 0, || numbers.next());
+        let packed = PackedWeights::new(b.view());
+        let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let mut c = Stored::new(m, n, 2, || f32::NAN);
+            pool.install(|| matmul(a.view(), b.view(), c.view_mut())).unwrap();
+            c.check(&want, || format!("{m}x{n}x{k} on {threads} threads"));
+            let mut c = Stored::new(m, n, 3, || f32::NAN);
+            pool.install(|| linear_packed(a.view(), &packed, None, Activation::Identity, c.view_mut()))
+                .unwrap();
+            c.check(&want, || format!("packed {m}x{n}x{k} on {threads} threads"));
+        }
+    }
+}
+
+#[test]
+fn wrong_shapes_are_refused_by_name() {
+    let (a, b) = (Matrix::zeros(2, 3), Matrix::zeros(4, 5));
+    let mut c = Matrix::zeros(2, 5);
+    let error = matmul(a.view(), b.view(), c.view_mut()).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "matmul: a is 2x3 but b is 4x5: a needs as many columns as b has rows"
+    );
+    let error = gemm(1.0, a.view(), b.view().t(), 0.0, c.view_mut())
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("gemm: a is 2x3 but b is 5x4"), "{error}");
+    let error = matmul(a.view(), Matrix::zeros(3, 4).view(), c.view_mut())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("matmul: c is 2x5 but the product is 2x4"),
+        "{error}"
+    );
+    let w = Matrix::zeros(3, 5);
+    let error = linear(
+        a.view(),
+        w.view(),
+        Some(&[0.0; 4]),
+        Activation::Relu,
+        c.view_mut(),
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.starts_with("linear: bias holds 4 elements but 5 are needed"),
+        "{error}"
+    );
+}

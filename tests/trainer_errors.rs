@@ -1,0 +1,349 @@
+//! Bad input is refused with an error that says what to do, and the trainer is then as it was: it goes on with the same
+//! bits as a twin that never saw the bad input.
+
+mod training;
+
+use percycle::{
+    Activation, Adam, AdamW, Clip, Error, Loss, MatRef, Optimizer, Result, Sgd, Targets, Trainer,
+};
+use training::{bits, mlp};
+
+const X: [f32; 6] = [0.5, -0.25, 1.0, 0.75, -1.0, 0.125];
+const VALUES: [f32; 4] = [0.0, 1.0, 0.25, 0.5];
+const CLASSES: [u32; 2] = [1, 0];
+const CROSS_ENTROPY: Loss = Loss::CrossEntropy { label_smoothing: 0.1 };
+
+/// 3 inputs, 4 hidden units, 2 outputs.
+fn trainer(loss: Loss, last: Activation, optimizer: impl Into<Optimizer>) -> Trainer {
+    let model = mlp(3, &[(4, Activation::Tanh), (2, last)], 1);
+    Trainer::new(model, loss, optimizer).unwrap()
+}
+
+fn view(data: &[f32], rows: usize, cols: usize) -> MatRef<'_> {
+    MatRef::new(data, rows, cols).unwrap()
+}
+
+fn good(loss: Loss) -> Targets<'static> {
+    match loss {
+        Loss::CrossEntropy { .. } => Targets::Classes(&CLASSES),
+        _ => Targets::Values(MatRef::new(&VALUES, 2, 2).unwrap()),
+    }
+}
+
+/// Steps a trainer that has met something bad, and a twin that has not.
+fn same_as_twin(mut trainer: Trainer, mut twin: Trainer) {
+    assert_eq!(bits(trainer.model()), bits(twin.model()));
+    for _ in 0..3 {
+        let x = view(&X, 2, 3);
+        let loss = trainer.step(x, good(trainer.loss())).unwrap();
+        let want = twin.step(x, good(twin.loss())).unwrap();
+        assert_eq!(loss.to_bits(), want.to_bits());
+        assert_eq!(bits(trainer.model()), bits(twin.model()));
+    }
+    assert_eq!(trainer.steps(), twin.steps());
+}
+
+/// Expects an error with this text of `call`, at the start, between steps and between micro-batches.
+fn refused(loss: Loss, text: &str, call: impl Fn(&mut Trainer) -> Result<()>) {
+    let last = if loss == Loss::Bce {
+        Activation::Sigmoid
+    } else {
+        Activation::Identity
+    };
+    let start = || trainer(loss, last, Sgd::new(0.1).momentum(0.9));
+    for before in 0..3 {
+        let (mut met, mut twin) = (start(), start());
+        for trainer in [&mut met, &mut twin] {
+            match before {
+                0 => {}
+                1 => drop(trainer.step(view(&X, 2, 3), good(loss)).unwrap()),
+                _ => drop(trainer.accumulate(view(&X, 2, 3), good(loss)).unwrap()),
+            }
+        }
+        let error = call(&mut met).unwrap_err().to_string();
+        assert!(error.contains(text), "`{error}` does not say `{text}`");
+        same_as_twin(met, twin);
+    }
+}
+
+/// The same for a batch, given to `step` and to `accumulate`.
+fn batch_refused(loss: Loss, text: &str, x: MatRef, targets: Targets) {
+    refused(loss, text, |trainer| trainer.step(x, targets).map(drop));
+    refused(loss, text, |trainer| trainer.accumulate(x, targets).map(drop));
+}
+
+#[test]
+fn shapes() {
+    let x = view(&X, 2, 3);
+    let values = Targets::Values(view(&VALUES, 2, 2));
+    batch_refused(Loss::Mse, "x is 3x2 but", view(&X, 3, 2), values);
+    batch_refused(
+        Loss::Mse,
+        "targets is 1x2",
+        x,
+        Targets::Values(view(&VALUES, 1, 2)),
+    );
+    batch_refused(
+        Loss::Mse,
+        "targets is 2x1",
+        x,
+        Targets::Values(view(&VALUES, 2, 1)),
+    );
+    batch_refused(
+        CROSS_ENTROPY,
+        "targets holds 1 elements",
+        x,
+        Targets::Classes(&[0]),
+    );
+    batch_refused(
+        CROSS_ENTROPY,
+        "targets holds 3 elements",
+        x,
+        Targets::Classes(&[0, 1, 0]),
+    );
+}
+
+#[test]
+fn kind_of_targets() {
+    let x = view(&X, 2, 3);
+    for loss in [Loss::Mse, Loss::Bce, Loss::BceWithLogits] {
+        let mut trainer = trainer(loss, Activation::Sigmoid, Sgd::new(0.1));
+        let error = trainer.step(x, Targets::Classes(&CLASSES)).unwrap_err();
+        assert!(matches!(error, Error::Targets { takes: "values", .. }), "{error}");
+    }
+    batch_refused(
+        CROSS_ENTROPY,
+        "takes classes",
+        x,
+        Targets::Values(view(&VALUES, 2, 2)),
+    );
+    batch_refused(Loss::Mse, "takes values", x, Targets::Classes(&CLASSES));
+}
+
+#[test]
+fn nothing_to_work_on() {
+    batch_refused(
+        Loss::Mse,
+        "batch is empty",
+        view(&[], 0, 3),
+        Targets::Values(view(&[], 0, 2)),
+    );
+    batch_refused(
+        CROSS_ENTROPY,
+        "batch is empty",
+        view(&[], 0, 3),
+        Targets::Classes(&[]),
+    );
+    let mut trainer = trainer(Loss::Mse, Activation::Identity, Sgd::new(0.1));
+    assert!(matches!(trainer.apply(), Err(Error::Empty { .. })));
+}
+
+#[test]
+fn classes_out_of_range() {
+    let x = view(&X, 2, 3);
+    batch_refused(CROSS_ENTROPY, "target 1 is class 2", x, Targets::Classes(&[1, 2]));
+    batch_refused(
+        CROSS_ENTROPY,
+        "target 0 is class 4294967295",
+        x,
+        Targets::Classes(&[u32::MAX, 0]),
+    );
+}
+
+#[test]
+fn data_that_is_not_finite() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut data = X;
+        data[4] = bad;
+        let name = format!("x[1, 1] is {bad}");
+        batch_refused(Loss::Mse, &name, view(&data, 2, 3), good(Loss::Mse));
+        // The same sample, read through a transpose.
+        let mut columns = [0.0; 6];
+        for i in 0..6 {
+            columns[i % 3 * 2 + i / 3] = data[i];
+        }
+        batch_refused(Loss::Mse, &name, view(&columns, 3, 2).t(), good(Loss::Mse));
+
+        let mut values = VALUES;
+        values[3] = bad;
+        let name = format!("targets[1, 1] is {bad}");
+        let targets = Targets::Values(view(&values, 2, 2));
+        for loss in [Loss::Mse, Loss::Bce, Loss::BceWithLogits] {
+            batch_refused(loss, &name, view(&X, 2, 3), targets);
+        }
+    }
+}
+
+/// A sample repeated by a stride of 0 more often than memory holds its outputs.
+#[test]
+fn batches_larger_than_memory() {
+    let rows = usize::MAX >> 8;
+    let x = MatRef::strided(&X, rows, 3, 0, 1).unwrap();
+    let targets = Targets::Values(MatRef::strided(&VALUES, rows, 2, 0, 1).unwrap());
+    batch_refused(Loss::Mse, "more elements than can be addressed", x, targets);
+}
+
+#[test]
+fn probabilities_outside_their_range() {
+    let x = view(&X, 2, 3);
+    for bad in [-0.001, 1.001] {
+        let mut values = VALUES;
+        values[2] = bad;
+        let name = format!("targets[1, 0] is {bad}");
+        for loss in [Loss::Bce, Loss::BceWithLogits] {
+            batch_refused(loss, &name, x, Targets::Values(view(&values, 2, 2)));
+        }
+    }
+}
+
+/// The network ends in no sigmoid, so that `Bce` may meet outputs that are no probabilities: seen after forward, before
+/// any change.
+#[test]
+fn bce_on_what_is_no_probability() {
+    let start = || {
+        let mut model = mlp(3, &[(4, Activation::Identity), (2, Activation::Identity)], 1);
+        let last = &mut model.layers_mut()[1];
+        last.set_weight(view(&[0.01; 8], 2, 4)).unwrap();
+        last.set_bias(&[0.5, 0.5]).unwrap();
+        Trainer::new(model, Loss::Bce, Sgd::new(0.001)).unwrap()
+    };
+    let (mut met, twin) = (start(), start());
+    let large = X.map(|x| x * 1e4);
+    let error = met
+        .step(view(&large, 2, 3), good(Loss::Bce))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("the network's output[0, 0] is"), "{error}");
+    assert!(
+        error.contains("end the network in Activation::Sigmoid"),
+        "{error}"
+    );
+    same_as_twin(met, twin);
+}
+
+#[test]
+fn learning_rates() {
+    for bad in [-0.1, f32::NAN, f32::INFINITY] {
+        refused(Loss::Mse, "the learning rate", |trainer| {
+            trainer.set_learning_rate(bad)
+        });
+    }
+}
+
+#[test]
+fn settings_out_of_range() {
+    let make = |loss, optimizer: Optimizer| {
+        let model = mlp(2, &[(2, Activation::Identity)], 0);
+        Trainer::new(model, loss, optimizer)
+    };
+    let (sgd, adam) = (Sgd::new(0.1), Adam::new(0.1));
+    let bad: Vec<(&str, Optimizer)> = vec![
+        ("the learning rate", Sgd::new(-0.1).into()),
+        ("the learning rate", Adam::new(f32::NAN).into()),
+        ("the learning rate", AdamW::new(f32::INFINITY).into()),
+        ("the momentum", sgd.momentum(1.1).into()),
+        ("the momentum", sgd.momentum(f32::NAN).into()),
+        ("the dampening", sgd.momentum(0.9).dampening(-0.1).into()),
+        ("nesterov", sgd.nesterov(true).into()),
+        ("nesterov", sgd.momentum(0.9).dampening(0.1).nesterov(true).into()),
+        ("the weight decay", sgd.weight_decay(-1.0).into()),
+        ("a beta", adam.betas(1.0, 0.999).into()),
+        ("a beta", adam.betas(0.9, -0.1).into()),
+        ("a beta", AdamW::new(0.1).betas(0.9, f64::NAN).into()),
+        ("eps", adam.eps(0.0).into()),
+        ("eps", AdamW::new(0.1).eps(f32::INFINITY).into()),
+        ("the weight decay", AdamW::new(0.1).weight_decay(f32::NAN).into()),
+    ];
+    for (name, optimizer) in bad {
+        let error = make(Loss::Mse, optimizer).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!(": {name} is")),
+            "`{error}` does not name `{name}`"
+        );
+    }
+    for label_smoothing in [-0.1, 1.1, f32::NAN] {
+        let error = make(Loss::CrossEntropy { label_smoothing }, sgd.into()).unwrap_err();
+        assert!(error.to_string().contains("the label smoothing"), "{error}");
+    }
+    for limit in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        for clip in [Clip::Value(limit), Clip::GlobalNorm(limit)] {
+            let error = make(Loss::Mse, sgd.into()).unwrap().with_clip(clip).unwrap_err();
+            assert!(error.to_string().contains("the clipping"), "{error}");
+        }
+    }
+}
+
+/// Finite samples, so large that the loss is not: the first layer that overflows is named.
+#[test]
+fn loss_that_is_not_finite() {
+    let huge = [3e38; 6];
+    let make = |hidden| {
+        let mut model = mlp(3, &[(4, hidden), (2, Activation::Identity)], 1);
+        model.layers_mut()[0].set_weight(view(&[1.0; 12], 4, 3)).unwrap();
+        Trainer::new(model, Loss::Mse, Sgd::new(0.1).momentum(0.5)).unwrap()
+    };
+    let (mut met, twin) = (make(Activation::Identity), make(Activation::Identity));
+    let error = met.step(view(&huge, 2, 3), good(Loss::Mse)).unwrap_err();
+    let first = matches!(
+        error,
+        Error::NotFinite {
+            what: "the loss",
+            epoch: 0,
+            step: 1,
+            layer: Some(0),
+            ..
+        }
+    );
+    assert!(first, "{error}");
+    same_as_twin(met, twin);
+
+    // Finite outputs whose square is not: no layer to name.
+    let targets = [-3e38; 4];
+    refused(Loss::Mse, "the loss is not finite", |trainer| {
+        trainer
+            .step(view(&X, 2, 3), Targets::Values(view(&targets, 2, 2)))
+            .map(drop)
+    });
+}
+
+/// Weights and optimizer state come back when an update overflows. The pending gradients are dropped.
+#[test]
+fn update_that_is_not_finite() {
+    let optimizers: [Optimizer; 4] = [
+        Sgd::new(0.1).into(),
+        Sgd::new(0.1).momentum(0.9).nesterov(true).into(),
+        Adam::new(0.1).into(),
+        AdamW::new(0.1).weight_decay(0.1).into(),
+    ];
+    for optimizer in optimizers {
+        let start = || {
+            let mut trainer = trainer(Loss::Mse, Activation::Identity, optimizer);
+            trainer.step(view(&X, 2, 3), good(Loss::Mse)).unwrap();
+            trainer
+        };
+        let (mut met, twin) = (start(), start());
+        met.set_learning_rate(f32::MAX).unwrap();
+        // Far targets, so that the first gradients of the last layer overflow any rate.
+        let error = met
+            .step(view(&X, 2, 3), Targets::Values(view(&[1e9; 4], 2, 2)))
+            .unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::NotFinite {
+                    step: 2,
+                    layer: Some(_),
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(met.steps(), 1);
+        assert!(
+            matches!(met.apply(), Err(Error::Empty { .. })),
+            "the gradients were dropped"
+        );
+        met.set_learning_rate(0.1).unwrap();
+        same_as_twin(met, twin);
+    }
+}

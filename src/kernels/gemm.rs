@@ -52,6 +52,7 @@ unsafe impl Sync for Product {}
 
 impl Product {
     /// The part for `m` rows from `row` on and `n` columns from `col` on; `col` is a multiple of [`PANEL`].
+    #[cfg(feature = "rayon")]
     pub(super) fn part(self, (row, m): (usize, usize), (col, n): (usize, usize)) -> Product {
         let b = match self.b {
             Rhs::Plain(b) => Rhs::Plain(b.at(0, col)),

@@ -3,8 +3,8 @@
 //! The generator is ChaCha8, named by its algorithm, and its bits are turned into numbers here: seeded results survive
 //! every upgrade of the `rand` crates.
 
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::Linear;
 

@@ -1,0 +1,221 @@
+//! Networks: building, initial weights, prediction.
+
+use percycle::{Activation, Init, MatRef, Matrix, Mlp, Workspace};
+use percycle_reference::activation as scalar;
+use percycle_reference::product::{Strided, linear};
+
+fn net() -> Mlp {
+    Mlp::builder(5)
+        .layer(7, Activation::Relu)
+        .layer(3, Activation::Tanh)
+        .seed(4)
+        .build()
+        .unwrap()
+}
+
+fn samples(rows: usize) -> Matrix {
+    Matrix::from_vec(
+        rows,
+        5,
+        (0..rows * 5)
+            .map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0)
+            .collect(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn prediction_equals_the_reference_whatever_the_batch() {
+    let (mlp, x) = (net(), samples(20));
+    let view = |m: &'_ Matrix| Strided::row_major(Vec::leak(m.as_slice().to_vec()), m.rows(), m.cols());
+    let weights: Vec<Matrix> = mlp.layers().iter().map(percycle::Linear::weight).collect();
+    let hidden = linear(
+        view(&x),
+        view(&weights[0]).t(),
+        Some(mlp.layers()[0].bias()),
+        scalar::Activation::Relu,
+    );
+    let hidden = Strided::row_major(&hidden, 20, 7);
+    let want = linear(
+        hidden,
+        view(&weights[1]).t(),
+        Some(mlp.layers()[1].bias()),
+        scalar::Activation::Tanh,
+    );
+    assert_eq!(mlp.predict(x.view()).unwrap().as_slice(), want);
+    for i in 0..20 {
+        let row = mlp.predict(x.view().row_range(i, 1).unwrap()).unwrap();
+        assert_eq!(row.as_slice(), &want[i * 3..(i + 1) * 3], "row {i} alone");
+    }
+}
+
+#[test]
+fn the_first_weights_of_a_seed_never_change() {
+    let first = |init| {
+        let mlp = Mlp::builder(4)
+            .layer(2, Activation::Relu)
+            .init(init)
+            .seed(42)
+            .build()
+            .unwrap();
+        mlp.layers()[0].weight().as_slice()[..2]
+            .iter()
+            .map(|w| w.to_bits())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        first(Init::PyTorchLinear),
+        PINNED_UNIFORM,
+        "{:?}",
+        first(Init::PyTorchLinear)
+    );
+    assert_eq!(
+        first(Init::HeNormal),
+        PINNED_NORMAL,
+        "{:?}",
+        first(Init::HeNormal)
+    );
+}
+const PINNED_UNIFORM: [u32; 2] = [3189465902, 3193663957];
+const PINNED_NORMAL: [u32; 2] = [3201054847, 3198286963];
+
+#[test]
+fn initial_weights_have_their_bounds_and_spread() {
+    let (inputs, outputs) = (300, 200);
+    for (init, bound, variance) in [
+        (Init::PyTorchLinear, (1.0 / 300.0_f64).sqrt(), 1.0 / 900.0),
+        (Init::XavierUniform, (6.0 / 500.0_f64).sqrt(), 2.0 / 500.0),
+        (Init::HeUniform, (6.0 / 300.0_f64).sqrt(), 2.0 / 300.0),
+        (Init::XavierNormal, f64::INFINITY, 2.0 / 500.0),
+        (Init::HeNormal, f64::INFINITY, 2.0 / 300.0),
+        (Init::Zeros, 0.0, 0.0),
+    ] {
+        let mlp = Mlp::builder(inputs)
+            .layer(outputs, Activation::Relu)
+            .init(init)
+            .seed(9)
+            .build()
+            .unwrap();
+        let layer = &mlp.layers()[0];
+        let weight = layer.weight();
+        let n = (inputs * outputs) as f64;
+        let mean = weight.as_slice().iter().map(|&w| f64::from(w)).sum::<f64>() / n;
+        let spread = weight
+            .as_slice()
+            .iter()
+            .map(|&w| f64::from(w).powi(2))
+            .sum::<f64>()
+            / n;
+        assert!(
+            weight
+                .as_slice()
+                .iter()
+                .all(|&w| f64::from(w.abs()) <= bound * 1.000_001),
+            "{init:?}"
+        );
+        // Five standard errors: sqrt(variance / n) of the mean, sqrt(2 / n) of the variance at most.
+        assert!(mean.abs() <= 5.0 * (variance / n).sqrt(), "{init:?}: mean {mean}");
+        assert!(
+            (spread - variance).abs() <= 5.0 * variance * (2.0 / n).sqrt(),
+            "{init:?}: variance {spread}"
+        );
+        assert_eq!(
+            layer.bias().iter().any(|&b| b != 0.0),
+            init == Init::PyTorchLinear,
+            "{init:?}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_batch_gives_no_rows() {
+    let y = net().predict(Matrix::zeros(0, 5).view()).unwrap();
+    assert_eq!((y.rows(), y.cols()), (0, 3));
+}
+
+#[test]
+fn nan_stays_in_its_row() {
+    let mut x = samples(4);
+    x.as_mut_slice()[7] = f32::NAN;
+    let y = net().predict(x.view()).unwrap();
+    let clean = net().predict(samples(4).view()).unwrap();
+    assert!(y.row(1).unwrap().iter().any(|v| v.is_nan()));
+    for i in [0, 2, 3] {
+        assert_eq!(y.row(i), clean.row(i));
+    }
+}
+
+#[test]
+fn one_model_serves_many_threads() {
+    let (mlp, x) = (net(), samples(50));
+    let want = mlp.predict(x.view()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let (mut workspace, mut y) = (Workspace::new(), Matrix::zeros(50, 3));
+                for _ in 0..50 {
+                    mlp.predict_into(x.view(), &mut workspace, y.view_mut()).unwrap();
+                    assert_eq!(y, want);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn bad_networks_and_shapes_are_refused_by_name() {
+    let text = |builder: percycle::MlpBuilder| builder.build().unwrap_err().to_string();
+    assert_eq!(
+        text(Mlp::builder(3)),
+        "Mlp::build: the list of layers is empty: add one with `.layer(units, activation)`"
+    );
+    assert_eq!(
+        text(Mlp::builder(0).layer(1, Activation::Relu)),
+        "Mlp::build: inputs is 0: it must be at least 1"
+    );
+    assert_eq!(
+        text(Mlp::builder(1).layer(0, Activation::Relu)),
+        "Mlp::build: units is 0: it must be at least 1"
+    );
+    assert!(
+        text(Mlp::builder(usize::MAX).layer(2, Activation::Relu))
+            .contains("more elements than can be addressed")
+    );
+    assert!(
+        text(Mlp::builder(1 << 40).layer(1 << 20, Activation::Relu))
+            .contains("more elements than can be addressed")
+    );
+    assert!(text(Mlp::builder(1).layer(1, Activation::LeakyRelu(f32::INFINITY))).contains("slope is inf"));
+
+    let mut mlp = net();
+    let error = mlp.predict(Matrix::zeros(2, 4).view()).unwrap_err().to_string();
+    assert!(error.contains("x is 2x4") && error.contains("5x7"), "{error}");
+    let error = mlp.layers_mut()[0]
+        .set_weight(Matrix::zeros(5, 7).view())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("w is 5x7") && error.contains("7x5"), "{error}");
+    assert!(mlp.layers_mut()[0].set_bias(&[0.0; 6]).is_err());
+    let (mut workspace, mut y) = (Workspace::new(), Matrix::zeros(2, 2));
+    assert!(
+        mlp.predict_into(samples(2).view(), &mut workspace, y.view_mut())
+            .is_err()
+    );
+    assert_eq!(mlp, net(), "refusals changed nothing");
+}
+
+#[test]
+fn weights_go_in_and_come_out_in_pytorch_order() {
+    let mut mlp = net();
+    let w: Vec<f32> = (0..35).map(|i| i as f32).collect();
+    mlp.layers_mut()[0]
+        .set_weight(MatRef::new(&w, 7, 5).unwrap())
+        .unwrap();
+    assert_eq!(mlp.layers()[0].weight().as_slice(), w);
+    // A strided view of the same numbers is as good.
+    let columns: Vec<f32> = (0..35).map(|i| (i % 7 * 5 + i / 7) as f32).collect();
+    mlp.layers_mut()[0]
+        .set_weight(MatRef::new(&columns, 5, 7).unwrap().t())
+        .unwrap();
+    assert_eq!(mlp.layers()[0].weight().as_slice(), w);
+}

@@ -1,15 +1,19 @@
-//! Whole training runs end in the bits of the reference: on every instruction set, in pools of any size, and however the
-//! batches are cut into micro-batches.
+//! Whole training runs end in the bits of the reference: on every instruction set, in pools of any size, and
+//! however the batches are cut into micro-batches.
 
-mod training;
+#[path = "training/network.rs"]
+mod network;
+#[path = "training/numbers.rs"]
+mod numbers;
 
+use network::{bits, mlp};
+use numbers::Numbers;
 use percycle::{Activation, Adam, AdamW, Clip, Isa, Loss, MatRef, Mlp, Optimizer, Sgd, Targets, Trainer};
 use percycle_reference::activation::Activation as RefActivation;
 use percycle_reference::backward::Layer;
 use percycle_reference::loss::{Loss as RefLoss, Targets as RefTargets};
 use percycle_reference::optimizer::Optimizer as RefOptimizer;
 use percycle_reference::train::{self as reference, Batch, Clip as RefClip};
-use training::{Numbers, bits, mlp};
 
 const EPOCHS: usize = 3;
 

@@ -1,4 +1,5 @@
-//! Forward through the layers, and backward: the chain rule, one layer at a time (Rumelhart, Hinton and Williams, 1986).
+//! Forward through the layers, and backward: the chain rule, one layer at a time (Rumelhart, Hinton and
+//! Williams, 1986).
 //!
 //! For a layer `z = x W + b`, `y = sigma(z)` and `delta = dL/dz`:
 //!
@@ -63,8 +64,8 @@ pub fn forward(layers: &[Layer], x: &[f32], rows: usize) -> Vec<Saved> {
     saved
 }
 
-/// Backward: `delta` is the derivative of the loss by the outputs of the last layer. The gradients of this batch are
-/// added to `gradients`, sample by sample in ascending order.
+/// Backward: `delta` is the derivative of the loss by the outputs of the last layer. The gradients of this
+/// batch are added to `gradients`, sample by sample in ascending order.
 pub fn backward(
     layers: &[Layer],
     x: &[f32],

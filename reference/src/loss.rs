@@ -1,7 +1,8 @@
 //! How wrong the network is: the loss, and its derivative by each output, where backpropagation begins.
 //!
-//! Each sample (or element) gives one term. The loss is the mean of the terms, summed in f64 in ascending order. The
-//! derivatives are those of the *sum*: the mean is taken once, when the weights are updated (`train`).
+//! Each sample (or element) gives one term. The loss is the mean of the terms, summed in f64 in ascending
+//! order. The derivatives are those of the *sum*: the mean is taken once, when the weights are updated
+//! (`train`).
 
 use crate::math;
 
@@ -60,8 +61,9 @@ fn mse(y: f32, t: f32) -> (f32, f32) {
     (d * d, d + d)
 }
 
-/// `-(t log y + (1 - t) log(1 - y))`, the negative log-likelihood of a probability y. The logs are kept from minus
-/// infinity and the derivative `(y - t) / (y (1 - y))` from a division by 0, both as PyTorch's `BCELoss` does.
+/// `-(t log y + (1 - t) log(1 - y))`, the negative log-likelihood of a probability y. The logs are kept from
+/// minus infinity and the derivative `(y - t) / (y (1 - y))` from a division by 0, both as PyTorch's
+/// `BCELoss` does.
 fn bce(y: f32, t: f32) -> (f32, f32) {
     let rest = 1.0 - y;
     let (log_y, log_rest) = (at_least(math::log(y), -100.0), at_least(math::log(rest), -100.0));
@@ -69,20 +71,20 @@ fn bce(y: f32, t: f32) -> (f32, f32) {
     (term, (y - t) / at_least(y * rest, 1e-12))
 }
 
-/// The same with `y = sigmoid(z)` inside: `max(z, 0) - z t + log(1 + exp(-|z|))`, which cannot overflow, and the
-/// derivative becomes `sigmoid(z) - t`. PyTorch's `BCEWithLogitsLoss`.
+/// The same with `y = sigmoid(z)` inside: `max(z, 0) - z t + log(1 + exp(-|z|))`, which cannot overflow, and
+/// the derivative becomes `sigmoid(z) - t`. PyTorch's `BCEWithLogitsLoss`.
 fn bce_with_logits(z: f32, t: f32) -> (f32, f32) {
     let positive = if z <= 0.0 { 0.0 } else { z };
     let term = (positive - z * t) + math::log1p(math::exp(-z.abs()));
     (term, math::sigmoid(z) - t)
 }
 
-/// Softmax makes probabilities of the outputs, `p_j = exp(z_j) / sum exp(z)`; the loss is `-log p` of the true class,
-/// and its derivative is `p - q`, q being 1 for the true class and 0 elsewhere.
+/// Softmax makes probabilities of the outputs, `p_j = exp(z_j) / sum exp(z)`; the loss is `-log p` of the
+/// true class, and its derivative is `p - q`, q being 1 for the true class and 0 elsewhere.
 ///
-/// Label smoothing e (Szegedy et al., 2016) makes q `(1 - e) + e / C` for the true class and `e / C` elsewhere. The
-/// largest output is subtracted first, which changes no probability and keeps exp from overflowing. PyTorch's
-/// `CrossEntropyLoss`.
+/// Label smoothing e (Szegedy et al., 2016) makes q `(1 - e) + e / C` for the true class and `e / C`
+/// elsewhere. The largest output is subtracted first, which changes no probability and keeps exp from
+/// overflowing. PyTorch's `CrossEntropyLoss`.
 fn cross_entropy(smoothing: f32, logits: &[f32], classes: &[u32]) -> Terms {
     let n = logits.len() / classes.len();
     let off = smoothing / n as f32;

@@ -1,7 +1,8 @@
 //! Gradient descent and its relatives: from a gradient to new weights, one weight at a time.
 //!
-//! The formulas and their order are PyTorch's (`torch/optim/sgd.py`, `adam.py`, `adamw.py`); how each operation is rounded
-//! is defined here. What depends on the number of the update only is computed in f64 and rounded once.
+//! The formulas and their order are PyTorch's (`torch/optim/sgd.py`, `adam.py`, `adamw.py`); how each
+//! operation is rounded is defined here. What depends on the number of the update only is computed in f64 and
+//! rounded once.
 
 /// The optimizers and their settings.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +16,9 @@ pub enum Optimizer {
         nesterov: bool,
         weight_decay: f32,
     },
-    /// Kingma and Ba, 2015: running means of the gradient and of its square, both corrected for having begun at 0.
-    /// `decoupled` is AdamW (Loshchilov and Hutter, 2019): the decay shrinks the weight instead of entering the gradient.
+    /// Kingma and Ba, 2015: running means of the gradient and of its square, both corrected for having begun
+    /// at 0. `decoupled` is AdamW (Loshchilov and Hutter, 2019): the decay shrinks the weight instead of
+    /// entering the gradient.
     Adam {
         learning_rate: f32,
         betas: (f64, f64),

@@ -1,7 +1,8 @@
 //! The product of two matrices, and the weighted sums of a whole layer, `Y = sigma(X W + b)`.
 //!
-//! Each element of the result is one chain of fused multiply-adds over ascending k. A fused multiply-add computes
-//! `a * b + c` and rounds once; it is what the hardware has, and what makes the result independent of the compiler.
+//! Each element of the result is one chain of fused multiply-adds over ascending k. A fused multiply-add
+//! computes `a * b + c` and rounds once; it is what the hardware has, and what makes the result independent
+//! of the compiler.
 
 use crate::activation::{Activation, activate};
 
@@ -44,8 +45,8 @@ impl<'a> Strided<'a> {
     }
 }
 
-/// `alpha A B + beta C`, row-major: BLAS calls it `sgemm`. C is not read when beta is 0, and A and B are not read when
-/// alpha is 0: what is not read may hold NaN.
+/// `alpha A B + beta C`, row-major: BLAS calls it `sgemm`. C is not read when beta is 0, and A and B are not
+/// read when alpha is 0: what is not read may hold NaN.
 pub fn gemm(alpha: f32, a: Strided, b: Strided, beta: f32, c: Strided) -> Vec<f32> {
     chains(
         alpha,
@@ -74,8 +75,8 @@ fn chains(alpha: f32, a: Strided, b: Strided, start: impl Fn(usize, usize) -> f3
             loops(alpha, a, b, start)
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: this CPU has the instructions. They change the speed only: without them, `mul_add` is a call to
-            // a routine of the C library, with the same result.
+            // SAFETY: this CPU has the instructions. They change the speed only: without them, `mul_add` is a
+            // call to a routine of the C library, with the same result.
             return unsafe { with_fma(alpha, a, b, start) };
         }
     }

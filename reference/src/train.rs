@@ -10,7 +10,8 @@ pub enum Clip {
     None,
     /// Each element is brought into `[-limit, limit]`.
     Value(f32),
-    /// All are multiplied by `min(1, limit / (norm + 1e-6))`: PyTorch's `clip_grad_norm_` (Pascanu et al., 2013).
+    /// All are multiplied by `min(1, limit / (norm + 1e-6))`: PyTorch's `clip_grad_norm_` (Pascanu et al.,
+    /// 2013).
     GlobalNorm(f32),
 }
 
@@ -53,7 +54,8 @@ impl Trainer {
         }
     }
 
-    /// The training loop: one update for each batch, which may come in several parts. The mean loss of each part.
+    /// The training loop: one update for each batch, which may come in several parts. The mean loss of each
+    /// part.
     pub fn epoch(&mut self, batches: &[&[Batch]]) -> Vec<f32> {
         let mut losses = Vec::new();
         for parts in batches {
@@ -81,8 +83,8 @@ impl Trainer {
         mean
     }
 
-    /// One update by the mean of the summed gradients. It is here that the mean is taken, once: that is why a batch
-    /// gives the same bits however it was cut into parts.
+    /// One update by the mean of the summed gradients. It is here that the mean is taken, once: that is why a
+    /// batch gives the same bits however it was cut into parts.
     pub fn apply(&mut self) {
         let scale = 1.0 / self.count as f32;
         let (coefficient, limit) = self.clipping(scale);
@@ -131,8 +133,8 @@ impl Trainer {
     }
 }
 
-/// The sum of squares of the mean gradient of one tensor, in f64. Eight sums take turns, so that a vector can hold them,
-/// and are added up at the end.
+/// The sum of squares of the mean gradient of one tensor, in f64. Eight sums take turns, so that a vector can
+/// hold them, and are added up at the end.
 fn sum_of_squares(sums: &[f32], scale: f32) -> f64 {
     let mut turns = [0.0; 8];
     for (i, sum) in sums.iter().enumerate() {

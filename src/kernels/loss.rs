@@ -184,7 +184,8 @@ fn log<S: Simd>(s: S, x: f32) -> f32 {
     out[0]
 }
 
-/// The terms (one for each sample) and derivatives of softmax cross-entropy on rows of logits. Each class names a logit.
+/// The terms (one for each sample) and derivatives of softmax cross-entropy on rows of logits. Each class
+/// names a logit.
 pub(crate) fn cross_entropy(
     isa: Isa,
     smoothing: f32,

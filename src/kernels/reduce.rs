@@ -1,4 +1,5 @@
-//! Sums and questions over slices. The order of every sum is fixed: neither vector width nor threads change a bit.
+//! Sums and questions over slices. The order of every sum is fixed: neither vector width nor threads change a
+//! bit.
 
 use super::vector::{all_zero, read, write};
 use crate::simd::{Body, Isa, Simd};
@@ -66,7 +67,8 @@ impl Body for SumOfSquares<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, _: S) -> f64 {
-        // Eight running sums, whatever the vectors: element i belongs to sum i % 8. A square of an f32 is exact in f64.
+        // Eight running sums, whatever the vectors: element i belongs to sum i % 8. A square of an f32 is
+        // exact in f64.
         let mut sums = [0.0f64; 8];
         let mut chunks = self.xs.chunks_exact(8);
         for chunk in &mut chunks {
@@ -87,7 +89,8 @@ impl Body for SumOfSquares<'_> {
     }
 }
 
-/// The sum of the squares of `scale * x`, in f64: eight interleaved sums, added in ascending order at the end.
+/// The sum of the squares of `scale * x`, in f64: eight interleaved sums, added in ascending order at the
+/// end.
 pub(crate) fn sum_of_squares(isa: Isa, xs: &[f32], scale: f32) -> f64 {
     isa.dispatch(SumOfSquares { xs, scale })
 }

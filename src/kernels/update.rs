@@ -1,11 +1,13 @@
 //! One update of one weight or bias tensor: gradient in, new values and new optimizer state out.
 //!
-//! Nothing is updated in place: what was there before stays until the caller has seen that all new values are finite.
+//! Nothing is updated in place: what was there before stays until the caller has seen that all new values are
+//! finite.
 
 use super::vector::{all_zero, read, write};
 use crate::simd::{Body, Isa, Simd};
 
-/// What is done to each summed gradient before an optimizer sees it: `clamp(grad * scale * coefficient, +-limit)`.
+/// What is done to each summed gradient before an optimizer sees it: `clamp(grad * scale * coefficient,
+/// +-limit)`.
 #[derive(Clone, Copy)]
 pub(crate) struct Scaling {
     /// One over the number of samples (or elements) that were summed.

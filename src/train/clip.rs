@@ -20,8 +20,8 @@ pub enum Clip {
     None,
     /// Each element is brought into `[-limit, limit]`.
     Value(f32),
-    /// All elements are multiplied by `min(1, limit / (norm + 1e-6))`, the norm being that of all weights and biases
-    /// together: what `torch.nn.utils.clip_grad_norm_` does.
+    /// All elements are multiplied by `min(1, limit / (norm + 1e-6))`, the norm being that of all weights and
+    /// biases together: what `torch.nn.utils.clip_grad_norm_` does.
     GlobalNorm(f32),
 }
 

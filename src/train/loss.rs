@@ -6,8 +6,8 @@ use crate::kernels::reduce::all_finite;
 use crate::matrix::MatRef;
 use crate::simd::Isa;
 
-/// What training makes small. All are means, as in PyTorch: over the elements of the batch, for [`Loss::CrossEntropy`]
-/// over its samples.
+/// What training makes small. All are means, as in PyTorch: over the elements of the batch, for
+/// [`Loss::CrossEntropy`] over its samples.
 ///
 /// ```
 /// use percycle::{Activation, Loss, MatRef, Mlp, Sgd, Targets, Trainer};
@@ -25,9 +25,9 @@ use crate::simd::Isa;
 pub enum Loss {
     /// The mean of `(y - t)^2`, without a factor 1/2. Takes values.
     Mse,
-    /// Binary cross-entropy on probabilities, `-(t log y + (1 - t) log(1 - y))`, logs at least -100. Takes values in
-    /// [0, 1], and a network whose outputs are in [0, 1]: end it in [`Activation::Sigmoid`](crate::Activation), or
-    /// better, use [`Loss::BceWithLogits`].
+    /// Binary cross-entropy on probabilities, `-(t log y + (1 - t) log(1 - y))`, logs at least -100. Takes
+    /// values in [0, 1], and a network whose outputs are in [0, 1]: end it in
+    /// [`Activation::Sigmoid`](crate::Activation), or better, use [`Loss::BceWithLogits`].
     Bce,
     /// Sigmoid and binary cross-entropy in one, `max(z, 0) - z t + log1p(exp(-|z|))`: end the network in
     /// [`Activation::Identity`](crate::Activation). Takes values in [0, 1].
@@ -186,7 +186,8 @@ impl Loss {
         if self != Loss::Bce {
             return Ok(());
         }
-        let cure = "Loss::Bce takes probabilities: end the network in Activation::Sigmoid, or use Loss::BceWithLogits";
+        let cure = "Loss::Bce takes probabilities: \
+                    end the network in Activation::Sigmoid, or use Loss::BceWithLogits";
         check_range(op, "the network's output", outputs, y, cure).or_else(|error| match error {
             // A NaN is for the loss to report, with its layer.
             Error::Data { value, .. } if value.is_nan() => Ok(()),

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 
-/// Gradient descent: `g += decay w`, `v = momentum v + (1 - dampening) g` (the first time `v = g`), then `w -= lr v`, or
-/// with Nesterov's momentum `w -= lr (g + momentum v)`. As `torch.optim.SGD`.
+/// Gradient descent: `g += decay w`, `v = momentum v + (1 - dampening) g` (the first time `v = g`), then `w
+/// -= lr v`, or with Nesterov's momentum `w -= lr (g + momentum v)`. As `torch.optim.SGD`.
 ///
 /// ```
 /// let sgd = percycle::Sgd::new(0.1).momentum(0.9).nesterov(true).weight_decay(1e-4);
@@ -75,8 +75,8 @@ macro_rules! moments {
                 $name(Moments { learning_rate, betas, eps, weight_decay })
             }
 
-            /// How much of the running mean of the gradient and of its square stays: from 0 to below 1. They are `f64`
-            /// because `1 - beta2` is what counts, and loses its digits in `f32`.
+            /// How much of the running mean of the gradient and of its square stays: from 0 to below 1. They
+            /// are `f64` because `1 - beta2` is what counts, and loses its digits in `f32`.
             pub fn betas(self, beta1: f64, beta2: f64) -> Self {
                 $name(Moments { betas: (beta1, beta2), ..self.0 })
             }
@@ -95,7 +95,8 @@ macro_rules! moments {
 }
 
 moments! {
-    /// Adam (Kingma and Ba, 2015), as `torch.optim.Adam`: eps is added after the bias correction and the root.
+    /// Adam (Kingma and Ba, 2015), as `torch.optim.Adam`: eps is added after the bias correction and the
+    /// root.
     ///
     /// ```
     /// let adam = percycle::Adam::new(1e-3).betas(0.9, 0.99).eps(1e-7);

@@ -66,8 +66,8 @@ impl Pass {
         MatRef::new(y, self.rows, self.outputs)
     }
 
-    /// The loss of a batch `x` (`rows` x `inputs`). Checks everything before it computes anything, and changes nothing
-    /// but its buffers.
+    /// The loss of a batch `x` (`rows` x `inputs`). Checks everything before it computes anything, and
+    /// changes nothing but its buffers.
     ///
     /// # Errors
     /// For every bad input; [`Error::NotFinite`] when the loss is not finite.
@@ -128,7 +128,8 @@ impl Pass {
         Ok(())
     }
 
-    /// Adds the gradients of the batch just measured to `gradients`; with `fresh`, sets them. `x` is that batch.
+    /// Adds the gradients of the batch just measured to `gradients`; with `fresh`, sets them. `x` is that
+    /// batch.
     pub(super) fn backward(
         &mut self,
         model: &Mlp,

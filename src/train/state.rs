@@ -6,7 +6,8 @@ use crate::kernels::update::{AdamRule, Change, Scaling, SgdRule, adam, sgd};
 use crate::nn::Mlp;
 use crate::simd::Isa;
 
-/// A tensor that an optimizer remembers, and the place for its next value: they change places after each update.
+/// A tensor that an optimizer remembers, and the place for its next value: they change places after each
+/// update.
 #[derive(Clone, Debug)]
 struct Memory {
     old: Vec<f32>,
@@ -62,8 +63,8 @@ impl State {
         }
     }
 
-    /// Computes what `model` and this state become into `next` and the second halves of the state. Then, if all of it
-    /// is finite, both change places; otherwise both are as they were.
+    /// Computes what `model` and this state become into `next` and the second halves of the state. Then, if
+    /// all of it is finite, both change places; otherwise both are as they were.
     pub(super) fn update(
         &mut self,
         isa: Isa,

@@ -12,11 +12,11 @@ use crate::matrix::MatRef;
 use crate::nn::Mlp;
 use crate::simd::Isa;
 
-/// A network, a loss and an optimizer, and the buffers to train with: after the first batch of a size, a step of that
-/// size allocates nothing.
+/// A network, a loss and an optimizer, and the buffers to train with: after the first batch of a size, a step
+/// of that size allocates nothing.
 ///
-/// The bits of the result do not depend on the instruction set, on the number of threads, or on how a batch is cut into
-/// micro-batches. A call that returns an error has changed nothing, except where it says so.
+/// The bits of the result do not depend on the instruction set, on the number of threads, or on how a batch
+/// is cut into micro-batches. A call that returns an error has changed nothing, except where it says so.
 ///
 /// ```
 /// use percycle::{Activation, Adam, Loss, MatRef, Mlp, Targets, Trainer};
@@ -90,26 +90,28 @@ impl Trainer {
         Ok(Trainer { clip, ..self })
     }
 
-    /// One update from a batch: `x` is `batch` x `inputs`, and `targets` fit it. Returns the mean loss of this batch
-    /// before the update. It is [`Trainer::accumulate`] and then [`Trainer::apply`], so what was accumulated before is
-    /// part of the update.
+    /// One update from a batch: `x` is `batch` x `inputs`, and `targets` fit it. Returns the mean loss of
+    /// this batch before the update. It is [`Trainer::accumulate`] and then [`Trainer::apply`], so what was
+    /// accumulated before is part of the update.
     ///
     /// # Errors
-    /// Before anything changes: [`Error::Shape`], [`Error::Length`] or [`Error::Targets`] when shapes or the kind of
-    /// targets do not fit, [`Error::Empty`] for no sample, [`Error::Data`] for values that are not finite, targets of
-    /// binary cross-entropy and outputs under [`Loss::Bce`] outside [0, 1], [`Error::Class`] for a class that no output
-    /// stands for, [`Error::TooLarge`] when there is no memory for the batch, [`Error::Isa`] when `PERCYCLE_ISA` asks
-    /// for what this CPU lacks, [`Error::NotFinite`] when the loss is not finite, naming the first layer whose output
-    /// is not. And [`Error::NotFinite`] when a weight is not finite after the update: weights and optimizer state
-    /// are then as before the update, and the gradients that led there are dropped.
+    /// Before anything changes: [`Error::Shape`], [`Error::Length`] or [`Error::Targets`] when shapes or the
+    /// kind of targets do not fit, [`Error::Empty`] for no sample, [`Error::Data`] for values that are not
+    /// finite, targets of binary cross-entropy and outputs under [`Loss::Bce`] outside [0, 1],
+    /// [`Error::Class`] for a class that no output stands for, [`Error::TooLarge`] when there is no memory
+    /// for the batch, [`Error::Isa`] when `PERCYCLE_ISA` asks for what this CPU lacks, [`Error::NotFinite`]
+    /// when the loss is not finite, naming the first layer whose output is not. And [`Error::NotFinite`] when
+    /// a weight is not finite after the update: weights and optimizer state are then as before the update,
+    /// and the gradients that led there are dropped.
     pub fn step(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
         let loss = self.add_gradients("Trainer::step", x, targets)?;
         self.update("Trainer::step")?;
         Ok(loss)
     }
 
-    /// Adds the gradients of a micro-batch to those of the next update, and returns its mean loss. Micro-batches may be
-    /// of any sizes: the update is that of one batch of all their samples in this order, to the bit.
+    /// Adds the gradients of a micro-batch to those of the next update, and returns its mean loss.
+    /// Micro-batches may be of any sizes: the update is that of one batch of all their samples in this order,
+    /// to the bit.
     ///
     /// # Errors
     /// As for [`Trainer::step`], up to the update. Nothing has then been accumulated from this micro-batch.

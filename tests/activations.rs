@@ -146,26 +146,62 @@ fn activations_and_gradients_equal_the_reference_on_every_instruction_set() {
     }
 }
 
+/// `len` numbers of both signs, none of which an activation or a function leaves as it is by chance, and guards behind.
+fn guarded(len: usize, phase: usize) -> Vec<f32> {
+    let value = |i: usize| ((i * 7 + phase) % 13) as f32 / 4.0 - 1.6;
+    (0..len).map(value).chain([GUARD; 8]).collect()
+}
+
+/// Negative, so that every activation but the identity would change it.
+const GUARD: f32 = -0.75;
+
+fn check_tail(what: &str, got: &[f32], want: impl ExactSizeIterator<Item = f32>) {
+    let len = want.len();
+    for (i, (want, &got)) in want.zip(got).enumerate() {
+        assert!(
+            same(got, want),
+            "{what}, element {i} of {len}: {got:e}, not {want:e}"
+        );
+    }
+    assert!(
+        got[len..].iter().all(|&y| y == GUARD),
+        "{what} writes behind {len}"
+    );
+}
+
 /// Every length around the vectors: tails are masked, and what lies behind the slice stays.
 #[test]
 fn tails_are_exact_and_stay_inside() {
     for isa in Isa::available() {
-        for (activation, reference) in PAIRS {
-            for len in 0..70 {
-                let mut ys = vec![0.75_f32; len + 8];
-                isa.pin(|| activation.apply(&mut ys[..len])).unwrap();
-                let want = scalar::activate(reference, 0.75);
-                assert!(
-                    ys[..len].iter().all(|&y| same(y, want)),
-                    "{activation:?} {len} {isa}"
+        for len in 0..70 {
+            let xs = guarded(len, 0);
+            for (name, vector, scalar, _) in FUNCTIONS {
+                let mut ys = xs.clone();
+                isa.pin(|| vector(&mut ys[..len])).unwrap();
+                check_tail(
+                    &format!("{name} on {isa}"),
+                    &ys,
+                    xs[..len].iter().map(|&x| scalar(x)),
                 );
-                assert!(ys[len..].iter().all(|&y| y == 0.75), "{activation:?} {len} {isa}");
+            }
+            for (activation, reference) in PAIRS {
+                let what = format!("{activation:?} on {isa}");
+                let mut ys = xs.clone();
+                isa.pin(|| activation.apply(&mut ys[..len])).unwrap();
+                let want = xs[..len].iter().map(|&x| scalar::activate(reference, x));
+                check_tail(&what, &ys, want);
+                let from = guarded(len, 5);
+                let mut gradients = from.clone();
+                isa.pin(|| activation.gradient(&xs[..len], &mut gradients[..len]))
+                    .unwrap();
+                let want = (0..len).map(|i| scalar::activation_gradient(reference, xs[i], from[i]));
+                check_tail(&format!("the gradient of {what}"), &gradients, want);
             }
         }
     }
 }
 
-/// Fused into the product or applied afterwards: the same bits.
+/// Fused into the product, or the reference applied afterwards: the same bits.
 #[test]
 fn fused_equals_unfused() {
     let x = Matrix::from_vec(37, 5, (0..185).map(|i| (i as f32 - 90.0) / 17.0).collect()).unwrap();
@@ -178,7 +214,7 @@ fn fused_equals_unfused() {
     let bias: Vec<f32> = (0..67).map(|i| (i as f32 - 30.0) / 8.0).collect();
     for isa in Isa::available() {
         isa.pin(|| {
-            for (activation, _) in PAIRS {
+            for (activation, reference) in PAIRS {
                 let (mut fused, mut plain) = (Matrix::zeros(37, 67), Matrix::zeros(37, 67));
                 percycle::linear(x.view(), w.view(), Some(&bias), activation, fused.view_mut()).unwrap();
                 percycle::linear(
@@ -189,9 +225,12 @@ fn fused_equals_unfused() {
                     plain.view_mut(),
                 )
                 .unwrap();
-                activation.apply(plain.as_mut_slice()).unwrap();
                 for (a, b) in fused.as_slice().iter().zip(plain.as_slice()) {
-                    assert!(same(*a, *b), "{activation:?} on {isa}");
+                    let want = scalar::activate(reference, *b);
+                    assert!(
+                        same(*a, want),
+                        "{activation:?} of {b:e} on {isa}: {a:e}, not {want:e}"
+                    );
                 }
             }
         });

@@ -23,11 +23,7 @@ fn git_revision() -> Option<String> {
     }
     let revision = first_line("git", &["rev-parse", "--short=12", "HEAD"])?;
     let dirty = first_line("git", &["status", "--porcelain", "--untracked-files=no"]).is_some();
-    Some(if dirty {
-        format!("{revision}-dirty")
-    } else {
-        revision
-    })
+    Some(if dirty { format!("{revision}-dirty") } else { revision })
 }
 
 fn main() {
@@ -46,12 +42,7 @@ fn main() {
         ("TARGET_FEATURES", env("CARGO_CFG_TARGET_FEATURE")),
         (
             "ISAS",
-            if env("CARGO_CFG_TARGET_ARCH") == "x86_64" {
-                "avx512,avx2,portable"
-            } else {
-                "portable"
-            }
-            .into(),
+            if env("CARGO_CFG_TARGET_ARCH") == "x86_64" { "avx512,avx2,portable" } else { "portable" }.into(),
         ),
         ("GIT", git_revision().unwrap_or_default()),
     ];

@@ -12,22 +12,13 @@ const SHAPES: [(usize, usize, usize); 3] = [(64, 512, 784), (8, 512, 784), (256,
 fn layers(c: &mut Criterion) {
     let mut group = c.benchmark_group("linear");
     for (batch, outputs, inputs) in SHAPES {
-        let (x, w, mut y) = (
-            matrix(batch, inputs),
-            matrix(inputs, outputs),
-            Matrix::zeros(batch, outputs),
-        );
+        let (x, w, mut y) = (matrix(batch, inputs), matrix(inputs, outputs), Matrix::zeros(batch, outputs));
         let transposed = matrix(outputs, inputs);
         let bias = vec![0.1; outputs];
         let packed = PackedWeights::new(w.view());
         group.throughput(Throughput::Elements(2 * (batch * outputs * inputs) as u64));
         let shape = format!("{batch}x{outputs}x{inputs}");
-        for activation in [
-            Activation::Identity,
-            Activation::Relu,
-            Activation::Tanh,
-            Activation::Gelu,
-        ] {
+        for activation in [Activation::Identity, Activation::Relu, Activation::Tanh, Activation::Gelu] {
             group.bench_function(BenchmarkId::new(activation.name(), &shape), |bench| {
                 bench.iter(|| linear(x.view(), w.view(), Some(&bias), activation, y.view_mut()));
             });
@@ -40,11 +31,7 @@ fn layers(c: &mut Criterion) {
             bench.iter(|| linear_packed(x.view(), &packed, Some(&bias), relu, y.view_mut()));
         });
         group.bench_function(BenchmarkId::new("matrixmultiply bare", &shape), |bench| {
-            let (a, b, c) = (
-                x.as_slice().as_ptr(),
-                w.as_slice().as_ptr(),
-                y.as_mut_slice().as_mut_ptr(),
-            );
+            let (a, b, c) = (x.as_slice().as_ptr(), w.as_slice().as_ptr(), y.as_mut_slice().as_mut_ptr());
             let (rows_a, rows_c) = (inputs as isize, outputs as isize);
             // SAFETY: row-major matrices of these shapes, alive as long as the closure.
             bench.iter(|| unsafe {

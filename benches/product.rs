@@ -28,11 +28,7 @@ fn products(c: &mut Criterion) {
             bench.iter(|| matmul(a.view(), b.view(), out.view_mut()));
         });
         group.bench_function(BenchmarkId::new("matrixmultiply", &shape), |bench| {
-            let (a, b, c) = (
-                a.as_slice().as_ptr(),
-                b.as_slice().as_ptr(),
-                out.as_mut_slice().as_mut_ptr(),
-            );
+            let (a, b, c) = (a.as_slice().as_ptr(), b.as_slice().as_ptr(), out.as_mut_slice().as_mut_ptr());
             let (rows_a, rows_b, rows_c) = (k as isize, n as isize, n as isize);
             // SAFETY: row-major matrices of these shapes, alive as long as the closure.
             bench.iter(|| unsafe {

@@ -49,10 +49,5 @@ fn main() -> ExitCode {
 fn run(settings: &Settings) -> Result<(), Failure> {
     println!("{}\n", percycle::build_info());
     worked::show()?;
-    program::show(
-        settings.seeds,
-        settings.most_epochs,
-        &settings.rates,
-        &settings.out,
-    )
+    program::show(settings.seeds, settings.most_epochs, &settings.rates, &settings.out)
 }

@@ -71,12 +71,9 @@ fn in_pool(settings: &Settings) -> Result<(), Failure> {
     let Some(threads) = settings.threads else {
         return run(settings);
     };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.into())
-        .build()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build()?;
     // A failure is sent out of the pool as text: not every error may cross threads.
-    pool.install(|| run(settings).map_err(|failure| failure.to_string()))
-        .map_err(Failure::from)
+    pool.install(|| run(settings).map_err(|failure| failure.to_string())).map_err(Failure::from)
 }
 
 fn run(settings: &Settings) -> Result<(), Failure> {
@@ -84,12 +81,7 @@ fn run(settings: &Settings) -> Result<(), Failure> {
     let all = data::read(&file)?;
     let (training, held_out) = all.stratified_split(HELD_OUT, settings.seed)?;
     println!("{}", build_info());
-    println!(
-        "{} images: {} to train on, {} held out\n",
-        all.len(),
-        training.len(),
-        held_out.len()
-    );
+    println!("{} images: {} to train on, {} held out\n", all.len(), training.len(), held_out.len());
 
     let (mut trainer, history) = train(settings, &training, &held_out)?;
     let seconds = history.epochs.last().map_or(0.0, |epoch| epoch.seconds);
@@ -102,11 +94,7 @@ fn run(settings: &Settings) -> Result<(), Failure> {
     let evaluation = trainer.evaluate(&held_out)?;
     let accuracy = evaluation.accuracy.unwrap_or(0.0);
     let wrong = ((1.0 - accuracy) * held_out.len() as f64).round();
-    println!(
-        "accuracy on the {} held-out images: {:.2} % ({wrong} wrong)\n",
-        held_out.len(),
-        accuracy * 1e2
-    );
+    println!("accuracy on the {} held-out images: {:.2} % ({wrong} wrong)\n", held_out.len(), accuracy * 1e2);
     println!("{}", show::confusion(&evaluation.confusion.unwrap_or_default()));
 
     std::fs::create_dir_all(&settings.out)
@@ -120,15 +108,11 @@ fn run(settings: &Settings) -> Result<(), Failure> {
 }
 
 fn train(settings: &Settings, training: &Dataset, held_out: &Dataset) -> Result<(Trainer, History), Failure> {
-    let mut network = Mlp::builder(data::PIXELS)
-        .init(Init::HeUniform)
-        .seed(settings.seed);
+    let mut network = Mlp::builder(data::PIXELS).init(Init::HeUniform).seed(settings.seed);
     for &units in &settings.hidden {
         network = network.layer(units, Activation::Gelu);
     }
-    let network = network
-        .layer(data::CLASSES as usize, Activation::Identity)
-        .build()?;
+    let network = network.layer(data::CLASSES as usize, Activation::Identity).build()?;
     let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
     let mut trainer = Trainer::new(network, loss, AdamW::new(settings.learning_rate))?;
 
@@ -151,71 +135,35 @@ fn train(settings: &Settings, training: &Dataset, held_out: &Dataset) -> Result<
 
 fn draw(path: &Path, seed: u64, history: &History) -> Result<(), Failure> {
     let points = |value: &dyn Fn(&percycle::EpochReport) -> f64| {
-        history
-            .epochs
-            .iter()
-            .map(|epoch| (epoch.epoch as f64, value(epoch)))
-            .collect()
+        history.epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch))).collect()
     };
-    let line = |name: &str, color, points| Line {
-        name: Some(name.to_owned()),
-        points,
-        color,
-        width: 2,
-    };
+    let line = |name: &str, color, points| Line { name: Some(name.to_owned()), points, color, width: 2 };
     let loss = Panel {
         title: "cross-entropy with label smoothing 0.1".to_owned(),
-        x: Axis {
-            name: "epoch",
-            log: false,
-        },
-        y: Axis {
-            name: "mean loss",
-            log: false,
-        },
+        x: Axis { name: "epoch", log: false },
+        y: Axis { name: "mean loss", log: false },
         lines: vec![
-            line(
-                "training, before each update",
-                0,
-                points(&|epoch| epoch.train_loss.into()),
-            ),
-            line(
-                "held out",
-                1,
-                points(&|epoch| epoch.validation_loss.map_or(f64::NAN, f64::from)),
-            ),
+            line("training, before each update", 0, points(&|epoch| epoch.train_loss.into())),
+            line("held out", 1, points(&|epoch| epoch.validation_loss.map_or(f64::NAN, f64::from))),
         ],
     };
     let accuracy = Panel {
         title: format!("accuracy on the {HELD_OUT} held-out images"),
-        x: Axis {
-            name: "epoch",
-            log: false,
-        },
-        y: Axis {
-            name: "% right",
-            log: false,
-        },
+        x: Axis { name: "epoch", log: false },
+        y: Axis { name: "% right", log: false },
         lines: vec![line(
             "held out",
             1,
             points(&|epoch| epoch.validation_accuracy.map_or(f64::NAN, |share| share * 1e2)),
         )],
     };
-    common::draw(
-        path,
-        &format!("Handwritten digits, seed {seed}"),
-        &[loss, accuracy],
-    )
+    common::draw(path, &format!("Handwritten digits, seed {seed}"), &[loss, accuracy])
 }
 
 /// Reads the network back from its file and lets it say which digit an image is.
 fn classify(network: &Path, held_out: &Dataset, index: usize) -> Result<(), Failure> {
     let network = Mlp::load(network)?;
-    let pixels = held_out
-        .x()
-        .row(index)
-        .ok_or_else(|| format!("there is no held-out image {index}"))?;
+    let pixels = held_out.x().row(index).ok_or_else(|| format!("there is no held-out image {index}"))?;
     let logits = network.predict(MatRef::new(pixels, 1, data::PIXELS)?)?;
     println!("held-out image {index}, classified by the network read back from its file:\n");
     println!("{}", show::image(pixels));

@@ -20,40 +20,18 @@ impl Layout {
         let want = layout.span().ok_or(layout.too_large(op))?;
         if want > len {
             let cure = "pass a longer slice, or fewer rows and columns, or smaller strides";
-            return Err(Error::Length {
-                op,
-                name: "data",
-                got: len,
-                want,
-                cure,
-            });
+            return Err(Error::Length { op, name: "data", got: len, want, cure });
         }
         Ok(layout)
     }
 
     fn row_major(rows: usize, cols: usize) -> Layout {
-        Layout {
-            rows,
-            cols,
-            row_stride: cols,
-            col_stride: 1,
-        }
+        Layout { rows, cols, row_stride: cols, col_stride: 1 }
     }
 
     fn too_large(&self, op: &'static str) -> Error {
-        let Layout {
-            rows,
-            cols,
-            row_stride,
-            col_stride,
-        } = *self;
-        Error::TooLarge {
-            op,
-            rows,
-            cols,
-            row_stride,
-            col_stride,
-        }
+        let Layout { rows, cols, row_stride, col_stride } = *self;
+        Error::TooLarge { op, rows, cols, row_stride, col_stride }
     }
 
     /// One past the highest index; `None` when it is not addressable. Empty matrices span nothing, whatever their
@@ -86,12 +64,7 @@ impl Layout {
     }
 
     fn t(self) -> Layout {
-        Layout {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-        }
+        Layout { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride }
     }
 
     fn index(&self, row: usize, col: usize) -> Option<usize> {
@@ -172,26 +145,15 @@ impl<'a> MatRef<'a> {
         row_stride: usize,
         col_stride: usize,
     ) -> Result<Self> {
-        let layout = Layout {
-            rows,
-            cols,
-            row_stride,
-            col_stride,
-        };
-        Ok(Self {
-            data,
-            layout: Layout::checked("MatRef::strided", data.len(), layout)?,
-        })
+        let layout = Layout { rows, cols, row_stride, col_stride };
+        Ok(Self { data, layout: Layout::checked("MatRef::strided", data.len(), layout)? })
     }
 
     view_accessors!();
 
     /// The transpose: the same data, read with the strides swapped.
     pub fn t(self) -> Self {
-        Self {
-            data: self.data,
-            layout: self.layout.t(),
-        }
+        Self { data: self.data, layout: self.layout.t() }
     }
 
     /// `count` rows from row `start` on, or `None` when there are not so many.
@@ -199,19 +161,9 @@ impl<'a> MatRef<'a> {
         if start.checked_add(count)? > self.rows() {
             return None;
         }
-        let layout = Layout {
-            rows: count,
-            ..self.layout
-        };
-        let offset = if count == 0 || self.cols() == 0 {
-            0
-        } else {
-            start * self.row_stride()
-        };
-        Some(Self {
-            data: &self.data[offset..],
-            layout,
-        })
+        let layout = Layout { rows: count, ..self.layout };
+        let offset = if count == 0 || self.cols() == 0 { 0 } else { start * self.row_stride() };
+        Some(Self { data: &self.data[offset..], layout })
     }
 
     /// Row `i` as a slice, when its elements lie next to each other.
@@ -220,11 +172,7 @@ impl<'a> MatRef<'a> {
         if i >= self.rows() || !contiguous {
             return None;
         }
-        let start = if self.cols() == 0 {
-            0
-        } else {
-            i * self.row_stride()
-        };
+        let start = if self.cols() == 0 { 0 } else { i * self.row_stride() };
         Some(&self.data[start..start + self.cols()])
     }
 
@@ -274,21 +222,10 @@ impl<'a> MatMut<'a> {
         col_stride: usize,
     ) -> Result<Self> {
         let op = "MatMut::strided";
-        let layout = Layout {
-            rows,
-            cols,
-            row_stride,
-            col_stride,
-        };
+        let layout = Layout { rows, cols, row_stride, col_stride };
         let layout = Layout::checked(op, data.len(), layout)?;
         if layout.overlaps() {
-            return Err(Error::Overlap {
-                op,
-                rows,
-                cols,
-                row_stride,
-                col_stride,
-            });
+            return Err(Error::Overlap { op, rows, cols, row_stride, col_stride });
         }
         Ok(Self { data, layout })
     }
@@ -297,26 +234,17 @@ impl<'a> MatMut<'a> {
 
     /// The transpose: the same data, written with the strides swapped.
     pub fn t(self) -> Self {
-        Self {
-            data: self.data,
-            layout: self.layout.t(),
-        }
+        Self { data: self.data, layout: self.layout.t() }
     }
 
     /// The same matrix, borrowed for a shorter time, so that the view can be used again afterwards.
     pub fn reborrow(&mut self) -> MatMut<'_> {
-        MatMut {
-            data: self.data,
-            layout: self.layout,
-        }
+        MatMut { data: self.data, layout: self.layout }
     }
 
     /// The same matrix to read.
     pub fn as_ref(&self) -> MatRef<'_> {
-        MatRef {
-            data: self.data,
-            layout: self.layout,
-        }
+        MatRef { data: self.data, layout: self.layout }
     }
 
     /// Row `i` as a slice, when its elements lie next to each other.
@@ -325,14 +253,7 @@ impl<'a> MatMut<'a> {
         if i >= self.rows() || !contiguous {
             return None;
         }
-        let (start, cols) = (
-            if self.cols() == 0 {
-                0
-            } else {
-                i * self.row_stride()
-            },
-            self.cols(),
-        );
+        let (start, cols) = (if self.cols() == 0 { 0 } else { i * self.row_stride() }, self.cols());
         Some(&mut self.data[start..start + cols])
     }
 
@@ -367,11 +288,7 @@ impl Matrix {
     /// through [`Matrix::try_zeros`].
     pub fn zeros(rows: usize, cols: usize) -> Self {
         // Saturating: a size that overflows is refused by the allocation, not wrapped to a small one.
-        Self {
-            data: vec![0.0; rows.saturating_mul(cols)],
-            rows,
-            cols,
-        }
+        Self { data: vec![0.0; rows.saturating_mul(cols)], rows, cols }
     }
 
     /// A `rows` x `cols` matrix of zeros, for dimensions that may be too large.
@@ -399,13 +316,7 @@ impl Matrix {
         let want = layout.span().ok_or(layout.too_large(op))?;
         if data.len() != want {
             let cure = "pass exactly rows x cols elements";
-            return Err(Error::Length {
-                op,
-                name: "data",
-                got: data.len(),
-                want,
-                cure,
-            });
+            return Err(Error::Length { op, name: "data", got: data.len(), want, cure });
         }
         Ok(Self { data, rows, cols })
     }
@@ -422,18 +333,12 @@ impl Matrix {
 
     /// A view to read.
     pub fn view(&self) -> MatRef<'_> {
-        MatRef {
-            data: &self.data,
-            layout: Layout::row_major(self.rows, self.cols),
-        }
+        MatRef { data: &self.data, layout: Layout::row_major(self.rows, self.cols) }
     }
 
     /// A view to write.
     pub fn view_mut(&mut self) -> MatMut<'_> {
-        MatMut {
-            data: &mut self.data,
-            layout: Layout::row_major(self.rows, self.cols),
-        }
+        MatMut { data: &mut self.data, layout: Layout::row_major(self.rows, self.cols) }
     }
 
     /// All elements, row after row.

@@ -135,28 +135,9 @@ impl std::fmt::Debug for PackedWeights {
 }
 
 fn checked(op: &'static str, alpha: f32, a: MatRef, b: MatRef, beta: f32, c: MatMut) -> Result<()> {
-    check_inner(
-        op,
-        ("a", a.shape()),
-        ("b", b.shape()),
-        "a needs as many columns as b has rows",
-    )?;
-    check_output(
-        op,
-        "c",
-        c.shape(),
-        (a.rows(), b.cols()),
-        "c must be rows of a x columns of b",
-    )?;
-    run(
-        Isa::try_current()?,
-        alpha,
-        a,
-        Right::View(b),
-        Begin::Scaled(beta),
-        Activation::Identity,
-        c,
-    );
+    check_inner(op, ("a", a.shape()), ("b", b.shape()), "a needs as many columns as b has rows")?;
+    check_output(op, "c", c.shape(), (a.rows(), b.cols()), "c must be rows of a x columns of b")?;
+    run(Isa::try_current()?, alpha, a, Right::View(b), Begin::Scaled(beta), Activation::Identity, c);
     Ok(())
 }
 
@@ -172,24 +153,12 @@ fn linear_checked(
     act.validate()?;
     let cure = "w is [in, out]: x needs as many columns as w has rows (weights in PyTorch's [out, in] go in as w.t())";
     check_inner(op, ("x", x.shape()), ("w", w_shape), cure)?;
-    check_output(
-        op,
-        "y",
-        y.shape(),
-        (x.rows(), w_shape.1),
-        "y must be rows of x x columns of w",
-    )?;
+    check_output(op, "y", y.shape(), (x.rows(), w_shape.1), "y must be rows of x x columns of w")?;
     if let Some(bias) = bias
         && bias.len() != w_shape.1
     {
         let cure = "one value for each column of w";
-        return Err(Error::Length {
-            op,
-            name: "bias",
-            got: bias.len(),
-            want: w_shape.1,
-            cure,
-        });
+        return Err(Error::Length { op, name: "bias", got: bias.len(), want: w_shape.1, cure });
     }
     let begin = bias.map_or(Begin::Scaled(0.0), Begin::Bias);
     run(Isa::try_current()?, 1.0, x, w, begin, act, y);
@@ -201,14 +170,7 @@ type Named = (&'static str, (usize, usize));
 fn check_inner(op: &'static str, lhs: Named, rhs: Named, cure: &'static str) -> Result<()> {
     let ((left, left_shape), (right, right_shape)) = (lhs, rhs);
     if left_shape.1 != right_shape.0 {
-        return Err(Error::Shape {
-            op,
-            left,
-            left_shape,
-            right,
-            right_shape,
-            cure,
-        });
+        return Err(Error::Shape { op, left, left_shape, right, right_shape, cure });
     }
     Ok(())
 }
@@ -222,14 +184,7 @@ fn check_output(
 ) -> Result<()> {
     if shape != product {
         let (left, right) = (name, "the product");
-        return Err(Error::Shape {
-            op,
-            left,
-            left_shape: shape,
-            right,
-            right_shape: product,
-            cure,
-        });
+        return Err(Error::Shape { op, left, left_shape: shape, right, right_shape: product, cure });
     }
     Ok(())
 }

@@ -15,18 +15,12 @@ const FUNCTIONS: [(&str, Slices, fn(f32) -> f32, fn(f64) -> f64); 5] = [
     ("log", math::log, reference::log, f64::ln),
     ("tanh", math::tanh, reference::tanh, f64::tanh),
     ("erf", math::erf, reference::erf, libm::erf),
-    ("sigmoid", math::sigmoid, reference::sigmoid, |x| {
-        1.0 / (1.0 + (-x).exp())
-    }),
+    ("sigmoid", math::sigmoid, reference::sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
 ];
 
 /// Activations without a promise of 2 ULP: their own bound, in ULP, tails included.
 const BOUNDED: [(Activation, fn(f64) -> f64, f64); 3] = [
-    (
-        Activation::Gelu,
-        |x| 0.5 * x * libm::erfc(-x / std::f64::consts::SQRT_2),
-        GELU_ULP,
-    ),
+    (Activation::Gelu, |x| 0.5 * x * libm::erfc(-x / std::f64::consts::SQRT_2), GELU_ULP),
     (Activation::GeluTanh, gelu_tanh, GELU_TANH_ULP),
     (Activation::Silu, |x| x / (1.0 + (-x).exp()), SILU_ULP),
 ];
@@ -52,31 +46,11 @@ const PAIRS: [(Activation, scalar::Activation); 9] = [
 
 /// Every 1009th bit pattern, NaNs among them, and the numbers at which something changes.
 fn sample() -> Vec<f32> {
-    let special = [
-        0.0,
-        1.0,
-        0.625,
-        0.999_999_9,
-        4.0,
-        15.0,
-        88.72,
-        88.73,
-        87.33,
-        103.9,
-        104.0,
-        1e-40,
-        f32::MAX,
-    ];
-    let signed = special
-        .iter()
-        .flat_map(|&x| [x, -x, f32::from_bits(x.to_bits() + 1)]);
+    let special =
+        [0.0, 1.0, 0.625, 0.999_999_9, 4.0, 15.0, 88.72, 88.73, 87.33, 103.9, 104.0, 1e-40, f32::MAX];
+    let signed = special.iter().flat_map(|&x| [x, -x, f32::from_bits(x.to_bits() + 1)]);
     let infinite = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
-    (0..u32::MAX)
-        .step_by(1009)
-        .map(f32::from_bits)
-        .chain(signed)
-        .chain(infinite)
-        .collect()
+    (0..u32::MAX).step_by(1009).map(f32::from_bits).chain(signed).chain(infinite).collect()
 }
 
 fn same(a: f32, b: f32) -> bool {
@@ -105,11 +79,7 @@ fn functions_equal_the_reference_on_every_instruction_set() {
             let mut ys = xs.clone();
             isa.pin(|| vector(&mut ys)).unwrap();
             for (&x, &y) in xs.iter().zip(&ys) {
-                assert!(
-                    same(y, scalar(x)),
-                    "{name}({x:e}) on {isa}: {y:e}, reference {:e}",
-                    scalar(x)
-                );
+                assert!(same(y, scalar(x)), "{name}({x:e}) on {isa}: {y:e}, reference {:e}", scalar(x));
             }
         }
     }
@@ -128,19 +98,10 @@ fn activations_and_gradients_equal_the_reference_on_every_instruction_set() {
             assert_eq!(activation.saves_input(), reference.saves_input());
             for i in 0..xs.len() {
                 let want = scalar::activate(reference, xs[i]);
-                assert!(
-                    same(ys[i], want),
-                    "{activation:?}({:e}) on {isa}: {:e}, not {want:e}",
-                    xs[i],
-                    ys[i]
-                );
+                assert!(same(ys[i], want), "{activation:?}({:e}) on {isa}: {:e}, not {want:e}", xs[i], ys[i]);
                 let want = scalar::activation_gradient(reference, saved[i], xs[xs.len() - 1 - i]);
                 let got = gradients[i];
-                assert!(
-                    same(got, want),
-                    "{activation:?}' at {:e} on {isa}: {got:e}, not {want:e}",
-                    saved[i]
-                );
+                assert!(same(got, want), "{activation:?}' at {:e} on {isa}: {got:e}, not {want:e}", saved[i]);
             }
         }
     }
@@ -158,15 +119,9 @@ const GUARD: f32 = -0.75;
 fn check_tail(what: &str, got: &[f32], want: impl ExactSizeIterator<Item = f32>) {
     let len = want.len();
     for (i, (want, &got)) in want.zip(got).enumerate() {
-        assert!(
-            same(got, want),
-            "{what}, element {i} of {len}: {got:e}, not {want:e}"
-        );
+        assert!(same(got, want), "{what}, element {i} of {len}: {got:e}, not {want:e}");
     }
-    assert!(
-        got[len..].iter().all(|&y| y == GUARD),
-        "{what} writes behind {len}"
-    );
+    assert!(got[len..].iter().all(|&y| y == GUARD), "{what} writes behind {len}");
 }
 
 /// Every length around the vectors: tails are masked, and what lies behind the slice stays.
@@ -178,11 +133,7 @@ fn tails_are_exact_and_stay_inside() {
             for (name, vector, scalar, _) in FUNCTIONS {
                 let mut ys = xs.clone();
                 isa.pin(|| vector(&mut ys[..len])).unwrap();
-                check_tail(
-                    &format!("{name} on {isa}"),
-                    &ys,
-                    xs[..len].iter().map(|&x| scalar(x)),
-                );
+                check_tail(&format!("{name} on {isa}"), &ys, xs[..len].iter().map(|&x| scalar(x)));
             }
             for (activation, reference) in PAIRS {
                 let what = format!("{activation:?} on {isa}");
@@ -192,8 +143,7 @@ fn tails_are_exact_and_stay_inside() {
                 check_tail(&what, &ys, want);
                 let from = guarded(len, 5);
                 let mut gradients = from.clone();
-                isa.pin(|| activation.gradient(&xs[..len], &mut gradients[..len]))
-                    .unwrap();
+                isa.pin(|| activation.gradient(&xs[..len], &mut gradients[..len])).unwrap();
                 let want = (0..len).map(|i| scalar::activation_gradient(reference, xs[i], from[i]));
                 check_tail(&format!("the gradient of {what}"), &gradients, want);
             }
@@ -205,32 +155,18 @@ fn tails_are_exact_and_stay_inside() {
 #[test]
 fn fused_equals_unfused() {
     let x = Matrix::from_vec(37, 5, (0..185).map(|i| (i as f32 - 90.0) / 17.0).collect()).unwrap();
-    let w = Matrix::from_vec(
-        5,
-        67,
-        (0..335).map(|i| ((i * 7 % 31) as f32 - 15.0) / 9.0).collect(),
-    )
-    .unwrap();
+    let w = Matrix::from_vec(5, 67, (0..335).map(|i| ((i * 7 % 31) as f32 - 15.0) / 9.0).collect()).unwrap();
     let bias: Vec<f32> = (0..67).map(|i| (i as f32 - 30.0) / 8.0).collect();
     for isa in Isa::available() {
         isa.pin(|| {
             for (activation, reference) in PAIRS {
                 let (mut fused, mut plain) = (Matrix::zeros(37, 67), Matrix::zeros(37, 67));
                 percycle::linear(x.view(), w.view(), Some(&bias), activation, fused.view_mut()).unwrap();
-                percycle::linear(
-                    x.view(),
-                    w.view(),
-                    Some(&bias),
-                    Activation::Identity,
-                    plain.view_mut(),
-                )
-                .unwrap();
+                percycle::linear(x.view(), w.view(), Some(&bias), Activation::Identity, plain.view_mut())
+                    .unwrap();
                 for (a, b) in fused.as_slice().iter().zip(plain.as_slice()) {
                     let want = scalar::activate(reference, *b);
-                    assert!(
-                        same(*a, want),
-                        "{activation:?} of {b:e} on {isa}: {a:e}, not {want:e}"
-                    );
+                    assert!(same(*a, want), "{activation:?} of {b:e} on {isa}: {a:e}, not {want:e}");
                 }
             }
         });
@@ -254,10 +190,7 @@ fn worst(
 
 fn check(name: &str, (error, x): (f64, f32), bound: f64) {
     println!("{name}: at most {error} ULP, at {x:e}");
-    assert!(
-        error <= bound,
-        "{name} is {error} ULP off at {x:e}, {bound} are promised"
-    );
+    assert!(error <= bound, "{name} is {error} ULP off at {x:e}, {bound} are promised");
 }
 
 /// The reference stands for all instruction sets: the tests above show that they equal it.
@@ -277,19 +210,11 @@ fn errors_are_within_the_promise_on_a_sample() {
 #[ignore = "all 2^32 numbers, some minutes: run with --release -- --ignored --nocapture"]
 fn errors_are_within_the_promise_everywhere() {
     for (name, _, scalar, exact) in FUNCTIONS {
-        check(
-            name,
-            worst((0..=u32::MAX).map(f32::from_bits), scalar, exact),
-            2.0,
-        );
+        check(name, worst((0..=u32::MAX).map(f32::from_bits), scalar, exact), 2.0);
     }
     for ((activation, exact, bound), reference) in BOUNDED.into_iter().zip(&PAIRS[6..]) {
         let scalar = |x| scalar::activate(reference.1, x);
-        check(
-            activation.name(),
-            worst((0..=u32::MAX).map(f32::from_bits), scalar, exact),
-            bound,
-        );
+        check(activation.name(), worst((0..=u32::MAX).map(f32::from_bits), scalar, exact), bound);
     }
 }
 
@@ -314,11 +239,7 @@ fn derivatives_are_the_slopes() {
             activation.gradient(&saved, &mut gradient).unwrap();
             let slope = (f(f64::from(x) + 1e-4) - f(f64::from(x) - 1e-4)) / 2e-4;
             let error = (f64::from(gradient[0]) - slope).abs();
-            assert!(
-                error < 2e-6,
-                "{activation:?}'({x}) = {}, slope {slope}",
-                gradient[0]
-            );
+            assert!(error < 2e-6, "{activation:?}'({x}) = {}, slope {slope}", gradient[0]);
         }
     }
 }
@@ -326,15 +247,7 @@ fn derivatives_are_the_slopes() {
 #[test]
 fn bad_input_is_refused() {
     let error = Activation::LeakyRelu(f32::NAN).apply(&mut [1.0]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Activation::LeakyRelu: slope is NaN: it must be a finite number"
-    );
+    assert_eq!(error.to_string(), "Activation::LeakyRelu: slope is NaN: it must be a finite number");
     let error = Activation::Relu.gradient(&[1.0], &mut [1.0, 2.0]).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("saved holds 1 elements but 2 are needed"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("saved holds 1 elements but 2 are needed"), "{error}");
 }

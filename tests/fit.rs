@@ -9,20 +9,14 @@ use percycle::{
 
 /// y = 2 x0 - x1 + 1, a line that SGD finds.
 fn line(samples: usize) -> Dataset {
-    let x: Vec<f32> = (0..samples * 2)
-        .map(|i| ((i * 29 % 97) as f32 - 48.0) / 48.0)
-        .collect();
+    let x: Vec<f32> = (0..samples * 2).map(|i| ((i * 29 % 97) as f32 - 48.0) / 48.0).collect();
     let y = x.chunks_exact(2).map(|x| 2.0 * x[0] - x[1] + 1.0).collect();
     let x = Matrix::from_vec(samples, 2, x).unwrap();
     Dataset::values(x, Matrix::from_vec(samples, 1, y).unwrap()).unwrap()
 }
 
 fn trainer(rate: f32) -> Trainer {
-    let mlp = Mlp::builder(2)
-        .layer(1, Activation::Identity)
-        .seed(1)
-        .build()
-        .unwrap();
+    let mlp = Mlp::builder(2).layer(1, Activation::Identity).seed(1).build().unwrap();
     Trainer::new(mlp, Loss::Mse, Sgd::new(rate)).unwrap()
 }
 
@@ -30,14 +24,8 @@ fn trainer(rate: f32) -> Trainer {
 fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     let run = |seed| {
         let mut trainer = trainer(0.1);
-        let history = trainer
-            .fit(&line(50), &FitOptions::new().epochs(3).batch_size(7).seed(seed))
-            .unwrap();
-        let losses: Vec<u32> = history
-            .epochs
-            .iter()
-            .map(|epoch| epoch.train_loss.to_bits())
-            .collect();
+        let history = trainer.fit(&line(50), &FitOptions::new().epochs(3).batch_size(7).seed(seed)).unwrap();
+        let losses: Vec<u32> = history.epochs.iter().map(|epoch| epoch.train_loss.to_bits()).collect();
         (losses, trainer.into_model())
     };
     assert_eq!(run(1), run(1));
@@ -47,9 +35,7 @@ fn the_same_seed_gives_the_same_bits_and_another_does_not() {
 #[test]
 fn the_short_last_batch_is_kept() {
     let mut trainer = trainer(0.1);
-    let history = trainer
-        .fit(&line(50), &FitOptions::new().epochs(2).batch_size(16))
-        .unwrap();
+    let history = trainer.fit(&line(50), &FitOptions::new().epochs(2).batch_size(16)).unwrap();
     assert_eq!(history.epochs[0].steps, 4); // 16 + 16 + 16 + 2
     assert_eq!((history.epochs[1].steps, trainer.steps()), (8, 8));
     assert_eq!(history.stop, StopReason::Epochs);
@@ -59,19 +45,13 @@ fn the_short_last_batch_is_kept() {
 fn an_epoch_is_the_steps_by_hand() {
     let data = line(5);
     let (mut fitted, mut by_hand) = (trainer(0.1), trainer(0.1));
-    let history = fitted
-        .fit(&data, &FitOptions::new().epochs(2).batch_size(2).shuffle(false))
-        .unwrap();
+    let history = fitted.fit(&data, &FitOptions::new().epochs(2).batch_size(2).shuffle(false)).unwrap();
     for epoch in &history.epochs {
         let mut sum = 0.0;
         for (start, count) in [(0, 2), (2, 2), (4, 1)] {
-            let percycle::Targets::Values(y) = data.targets() else {
-                unreachable!()
-            };
+            let percycle::Targets::Values(y) = data.targets() else { unreachable!() };
             let y = percycle::Targets::Values(y.row_range(start, count).unwrap());
-            let loss = by_hand
-                .step(data.x().row_range(start, count).unwrap(), y)
-                .unwrap();
+            let loss = by_hand.step(data.x().row_range(start, count).unwrap(), y).unwrap();
             sum += f64::from(loss) * count as f64;
         }
         assert_eq!(epoch.train_loss, (sum / 5.0) as f32);
@@ -92,25 +72,16 @@ fn it_stops_for_each_reason() {
     let history = stop(options.clone().patience(3).min_delta(0.01));
     assert_eq!(history.stop, StopReason::Patience);
     let losses: Vec<f32> = history.epochs.iter().map(|epoch| epoch.train_loss).collect();
-    let (waited, improved) = losses[losses.len() - 4..]
-        .split_first()
-        .map(|(mark, rest)| (rest, *mark))
-        .unwrap();
+    let (waited, improved) =
+        losses[losses.len() - 4..].split_first().map(|(mark, rest)| (rest, *mark)).unwrap();
     assert!(waited.iter().all(|loss| improved - loss < 0.01), "{losses:?}");
 
     assert_eq!(stop(options.clone().time_limit(Duration::ZERO)).epochs.len(), 1);
-    assert_eq!(
-        stop(options.clone().time_limit(Duration::ZERO)).stop,
-        StopReason::TimeLimit
-    );
+    assert_eq!(stop(options.clone().time_limit(Duration::ZERO)).stop, StopReason::TimeLimit);
 
     let history = trainer(0.1)
         .fit_with(&data, &options, |epoch| {
-            if epoch.epoch == 5 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if epoch.epoch == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .unwrap();
     assert_eq!((history.stop, history.epochs.len()), (StopReason::Callback, 5));
@@ -122,9 +93,7 @@ fn validation_is_watched_and_not_trained_on() {
     assert_eq!((train.len(), held_out.len()), (40, 20));
     let options = FitOptions::new().epochs(5).batch_size(8);
     let (mut with, mut without) = (trainer(0.1), trainer(0.1));
-    let history = with
-        .fit(&train, &options.clone().validation(held_out.clone()))
-        .unwrap();
+    let history = with.fit(&train, &options.clone().validation(held_out.clone())).unwrap();
     without.fit(&train, &options).unwrap();
     assert_eq!(with.model(), without.model());
     let last = history.epochs.last().unwrap();
@@ -136,37 +105,21 @@ fn validation_is_watched_and_not_trained_on() {
 #[test]
 fn the_best_weights_come_back() {
     // A rate that grows until training falls apart, but stays finite.
-    let options = FitOptions::new()
-        .epochs(30)
-        .batch_size(40)
-        .schedule(Schedule::exponential(1.15))
-        .restore_best(true);
+    let options =
+        FitOptions::new().epochs(30).batch_size(40).schedule(Schedule::exponential(1.15)).restore_best(true);
     let data = line(40);
     let mut trainer = trainer(0.05);
-    let history = trainer
-        .fit(&data, &options.clone().validation(data.clone()))
-        .unwrap();
+    let history = trainer.fit(&data, &options.clone().validation(data.clone())).unwrap();
     let best = history.epochs[history.best].validation_loss.unwrap();
-    assert!(
-        history.best + 1 < history.epochs.len(),
-        "the last epoch must not be the best"
-    );
-    assert!(
-        history
-            .epochs
-            .iter()
-            .all(|epoch| epoch.validation_loss.unwrap() >= best)
-    );
+    assert!(history.best + 1 < history.epochs.len(), "the last epoch must not be the best");
+    assert!(history.epochs.iter().all(|epoch| epoch.validation_loss.unwrap() >= best));
     assert_eq!(trainer.evaluate(&data).unwrap().loss, best);
 }
 
 #[test]
 fn the_schedule_sets_the_rate_and_the_base_returns() {
     let mut trainer = trainer(0.5);
-    let options = FitOptions::new()
-        .epochs(3)
-        .batch_size(10)
-        .schedule(Schedule::step(1, 0.5).with_warmup(4));
+    let options = FitOptions::new().epochs(3).batch_size(10).schedule(Schedule::step(1, 0.5).with_warmup(4));
     let history = trainer.fit(&line(20), &options).unwrap();
     let rates: Vec<f32> = history.epochs.iter().map(|epoch| epoch.learning_rate).collect();
     assert_eq!(rates, [0.25, 0.25, 0.125]); // step 2 of 4; half, warmed up; a quarter
@@ -181,31 +134,14 @@ fn numbers_that_break_stop_the_fit_with_the_last_good_weights() {
     for (rate, broken_step, broken_layer) in [(1e30, 2, None), (f32::MAX, 1, Some(0))] {
         let mut broken = trainer(rate);
         let error = broken.fit(&data, &options).unwrap_err();
-        let Error::NotFinite {
-            epoch, step, layer, ..
-        } = error
-        else {
-            panic!("{error}")
-        };
-        assert_eq!(
-            (epoch, step, layer),
-            (broken_step as usize, broken_step, broken_layer),
-            "{error}"
-        );
+        let Error::NotFinite { epoch, step, layer, .. } = error else { panic!("{error}") };
+        assert_eq!((epoch, step, layer), (broken_step as usize, broken_step, broken_layer), "{error}");
         assert!(error.to_string().contains("last good weights"), "{error}");
-        assert!(
-            broken.model().layers()[0]
-                .weight()
-                .as_slice()
-                .iter()
-                .all(|w| w.is_finite())
-        );
+        assert!(broken.model().layers()[0].weight().as_slice().iter().all(|w| w.is_finite()));
         assert_eq!(broken.learning_rate(), rate);
         // They are those of the steps that went well.
         let mut good = trainer(rate);
-        let percycle::Targets::Values(y) = data.targets() else {
-            unreachable!()
-        };
+        let percycle::Targets::Values(y) = data.targets() else { unreachable!() };
         for _ in 1..step {
             good.step(data.x(), percycle::Targets::Values(y)).unwrap();
         }
@@ -216,17 +152,13 @@ fn numbers_that_break_stop_the_fit_with_the_last_good_weights() {
 #[test]
 fn evaluation_counts_classes() {
     let mut mlp = Mlp::builder(2).layer(2, Activation::Identity).build().unwrap();
-    mlp.layers_mut()[0]
-        .set_weight(Matrix::from_vec(2, 2, vec![1.0, 0.0, 0.0, 1.0]).unwrap().view())
-        .unwrap();
+    mlp.layers_mut()[0].set_weight(Matrix::from_vec(2, 2, vec![1.0, 0.0, 0.0, 1.0]).unwrap().view()).unwrap();
     mlp.layers_mut()[0].set_bias(&[0.0, 0.0]).unwrap();
     let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
     let mut trainer = Trainer::new(mlp, loss, Adam::new(0.1)).unwrap();
     let x = Matrix::from_vec(3, 2, vec![2.0, 1.0, 0.0, 1.0, 3.0, 0.0]).unwrap();
     let before = trainer.model().clone();
-    let evaluation = trainer
-        .evaluate(&Dataset::classes(x, vec![0, 1, 1]).unwrap())
-        .unwrap();
+    let evaluation = trainer.evaluate(&Dataset::classes(x, vec![0, 1, 1]).unwrap()).unwrap();
     assert_eq!(evaluation.confusion, Some(vec![vec![1, 0], vec![1, 1]]));
     assert_eq!(evaluation.accuracy, Some(2.0 / 3.0));
     assert_eq!(trainer.model(), &before);
@@ -235,12 +167,8 @@ fn evaluation_counts_classes() {
     let mut line_trainer = self::trainer(0.1);
     let whole = line_trainer.evaluate(&big).unwrap();
     assert_eq!(whole.samples, 1300);
-    let percycle::Targets::Values(y) = big.targets() else {
-        unreachable!()
-    };
-    let one = line_trainer
-        .accumulate(big.x(), percycle::Targets::Values(y))
-        .unwrap();
+    let percycle::Targets::Values(y) = big.targets() else { unreachable!() };
+    let one = line_trainer.accumulate(big.x(), percycle::Targets::Values(y)).unwrap();
     assert!((whole.loss - one).abs() <= 1e-6 * one, "{} {one}", whole.loss);
 }
 
@@ -291,14 +219,9 @@ fn a_stratified_split_keeps_the_shares() {
         })
         .collect();
     let x = Matrix::from_vec(100, 1, (0..100).map(|i| i as f32).collect()).unwrap();
-    let (train, held_out) = Dataset::classes(x, labels)
-        .unwrap()
-        .stratified_split(30, 5)
-        .unwrap();
+    let (train, held_out) = Dataset::classes(x, labels).unwrap().stratified_split(30, 5).unwrap();
     let count = |data: &Dataset, class| {
-        let percycle::Targets::Classes(labels) = data.targets() else {
-            unreachable!()
-        };
+        let percycle::Targets::Classes(labels) = data.targets() else { unreachable!() };
         labels.iter().filter(|&&label| label == class).count()
     };
     // 21, 7.5 and 1.5: the one seat that is left goes to one of the two halves.
@@ -309,8 +232,5 @@ fn a_stratified_split_keeps_the_shares() {
         .flat_map(|set| (0..set.len()).map(|i| set.x().get(i, 0).unwrap()))
         .collect();
     all.sort_by(f32::total_cmp);
-    assert!(
-        all.iter().enumerate().all(|(i, &x)| x == i as f32),
-        "every sample once"
-    );
+    assert!(all.iter().enumerate().all(|(i, &x)| x == i as f32), "every sample once");
 }

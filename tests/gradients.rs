@@ -23,9 +23,7 @@ type Layer = (Vec<f64>, Vec<f64>, Activation);
 fn widen(mlp: &Mlp) -> Vec<Layer> {
     let f64s = |xs: &[f32]| xs.iter().map(|&x| f64::from(x)).collect();
     let layers = mlp.layers().iter();
-    layers
-        .map(|l| (f64s(l.weight().as_slice()), f64s(l.bias()), l.activation()))
-        .collect()
+    layers.map(|l| (f64s(l.weight().as_slice()), f64s(l.bias()), l.activation())).collect()
 }
 
 /// The error function as its power series, which is good for the small arguments here.
@@ -80,11 +78,7 @@ fn mean_loss(loss: Loss, layers: &[Layer], x: &[f32], values: &[f32], classes: &
         }
         for (y, &t) in y.iter().zip(&values[row * y.len()..]) {
             let t = f64::from(t);
-            let p = if loss == Loss::Bce {
-                *y
-            } else {
-                1.0 / (1.0 + (-y).exp())
-            };
+            let p = if loss == Loss::Bce { *y } else { 1.0 / (1.0 + (-y).exp()) };
             terms.push(match loss {
                 Loss::Mse => (y - t).powi(2),
                 _ => -(t * p.ln() + (1.0 - t) * (1.0 - p).ln()),
@@ -112,10 +106,7 @@ fn check(loss: Loss, hidden: Activation, last: Activation) {
     let got = trainer.step(MatRef::new(&x, ROWS, 5).unwrap(), targets).unwrap();
     let (before, after) = (widen(&model), widen(trainer.model()));
     let want = mean_loss(loss, &before, &x, &values, &classes);
-    assert!(
-        (f64::from(got) - want).abs() < ROUNDINGS * want.max(1.0),
-        "{loss:?} is {got}, not {want}"
-    );
+    assert!((f64::from(got) - want).abs() < ROUNDINGS * want.max(1.0), "{loss:?} is {got}, not {want}");
 
     for layer in 0..before.len() {
         let weights = before[layer].0.len();
@@ -143,16 +134,7 @@ fn check(loss: Loss, hidden: Activation, last: Activation) {
 #[test]
 fn every_loss_and_activation() {
     use Activation::*;
-    let activations = [
-        Identity,
-        Relu,
-        LeakyRelu(0.2),
-        Sigmoid,
-        Tanh,
-        Gelu,
-        GeluTanh,
-        Silu,
-    ];
+    let activations = [Identity, Relu, LeakyRelu(0.2), Sigmoid, Tanh, Gelu, GeluTanh, Silu];
     for hidden in activations {
         for last in activations {
             check(Loss::Mse, hidden, last);

@@ -20,10 +20,7 @@ impl Guarded {
         let page = region::page::size();
         let inner = (len * size_of::<f32>()).next_multiple_of(page).max(page);
         let memory = region::alloc(inner + 2 * page, Protection::READ_WRITE).unwrap();
-        for guard in [
-            memory.as_ptr::<u8>(),
-            memory.as_ptr::<u8>().wrapping_add(page + inner),
-        ] {
+        for guard in [memory.as_ptr::<u8>(), memory.as_ptr::<u8>().wrapping_add(page + inner)] {
             // SAFETY: both pages lie inside this allocation, and nothing refers to them.
             unsafe { region::protect(guard, page, Protection::NONE).unwrap() };
         }
@@ -35,10 +32,7 @@ impl Guarded {
     fn start(&self) -> *const f32 {
         let page = region::page::size();
         let behind = self.memory.len() - 2 * page - self.len * size_of::<f32>();
-        self.memory
-            .as_ptr::<u8>()
-            .wrapping_add(page + if self.at_end { behind } else { 0 })
-            .cast()
+        self.memory.as_ptr::<u8>().wrapping_add(page + if self.at_end { behind } else { 0 }).cast()
     }
 
     fn slice(&self) -> &[f32] {
@@ -60,11 +54,7 @@ fn layout(rows: usize, cols: usize, which: usize) -> (usize, usize, usize) {
         2 => (cols + 3, 1),
         _ => (2 * cols, 2),
     };
-    let span = if rows * cols == 0 {
-        0
-    } else {
-        (rows - 1) * row + (cols - 1) * col + 1
-    };
+    let span = if rows * cols == 0 { 0 } else { (rows - 1) * row + (cols - 1) * col + 1 };
     (row, col, span)
 }
 
@@ -72,8 +62,16 @@ fn layout(rows: usize, cols: usize, which: usize) -> (usize, usize, usize) {
 fn products_stay_inside_their_operands() {
     let mut numbers = Numbers::new(1);
     let sizes = [1, 2, 3, 5, 6, 7, 12, 13, 16, 17, 31, 33];
-    let mut shapes: Vec<(usize, usize, usize)> =
-        vec![(0, 3, 4), (3, 0, 4), (3, 4, 0), (200, 520, 3), (2, 530, 40)];
+    let mut shapes: Vec<(usize, usize, usize)> = vec![
+        (0, 3, 4),
+        (3, 0, 4),
+        (3, 4, 0),
+        (200, 520, 3),
+        (2, 530, 40),
+        (17, 33, 33),
+        (40, 1, 35),
+        (1, 40, 35),
+    ];
     for m in [1, 2, 3, 4, 6, 7, 12, 13] {
         for n in sizes {
             shapes.push((m, n, 5));

@@ -5,23 +5,11 @@ use percycle_reference::activation as scalar;
 use percycle_reference::product::{Strided, linear};
 
 fn net() -> Mlp {
-    Mlp::builder(5)
-        .layer(7, Activation::Relu)
-        .layer(3, Activation::Tanh)
-        .seed(4)
-        .build()
-        .unwrap()
+    Mlp::builder(5).layer(7, Activation::Relu).layer(3, Activation::Tanh).seed(4).build().unwrap()
 }
 
 fn samples(rows: usize) -> Matrix {
-    Matrix::from_vec(
-        rows,
-        5,
-        (0..rows * 5)
-            .map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0)
-            .collect(),
-    )
-    .unwrap()
+    Matrix::from_vec(rows, 5, (0..rows * 5).map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0).collect()).unwrap()
 }
 
 #[test]
@@ -29,19 +17,10 @@ fn prediction_equals_the_reference_whatever_the_batch() {
     let (mlp, x) = (net(), samples(20));
     let view = |m: &'_ Matrix| Strided::row_major(Vec::leak(m.as_slice().to_vec()), m.rows(), m.cols());
     let weights: Vec<Matrix> = mlp.layers().iter().map(percycle::Linear::weight).collect();
-    let hidden = linear(
-        view(&x),
-        view(&weights[0]).t(),
-        Some(mlp.layers()[0].bias()),
-        scalar::Activation::Relu,
-    );
+    let hidden =
+        linear(view(&x), view(&weights[0]).t(), Some(mlp.layers()[0].bias()), scalar::Activation::Relu);
     let hidden = Strided::row_major(&hidden, 20, 7);
-    let want = linear(
-        hidden,
-        view(&weights[1]).t(),
-        Some(mlp.layers()[1].bias()),
-        scalar::Activation::Tanh,
-    );
+    let want = linear(hidden, view(&weights[1]).t(), Some(mlp.layers()[1].bias()), scalar::Activation::Tanh);
     assert_eq!(mlp.predict(x.view()).unwrap().as_slice(), want);
     for i in 0..20 {
         let row = mlp.predict(x.view().row_range(i, 1).unwrap()).unwrap();
@@ -52,29 +31,11 @@ fn prediction_equals_the_reference_whatever_the_batch() {
 #[test]
 fn the_first_weights_of_a_seed_never_change() {
     let first = |init| {
-        let mlp = Mlp::builder(4)
-            .layer(2, Activation::Relu)
-            .init(init)
-            .seed(42)
-            .build()
-            .unwrap();
-        mlp.layers()[0].weight().as_slice()[..2]
-            .iter()
-            .map(|w| w.to_bits())
-            .collect::<Vec<_>>()
+        let mlp = Mlp::builder(4).layer(2, Activation::Relu).init(init).seed(42).build().unwrap();
+        mlp.layers()[0].weight().as_slice()[..2].iter().map(|w| w.to_bits()).collect::<Vec<_>>()
     };
-    assert_eq!(
-        first(Init::PyTorchLinear),
-        PINNED_UNIFORM,
-        "{:?}",
-        first(Init::PyTorchLinear)
-    );
-    assert_eq!(
-        first(Init::HeNormal),
-        PINNED_NORMAL,
-        "{:?}",
-        first(Init::HeNormal)
-    );
+    assert_eq!(first(Init::PyTorchLinear), PINNED_UNIFORM, "{:?}", first(Init::PyTorchLinear));
+    assert_eq!(first(Init::HeNormal), PINNED_NORMAL, "{:?}", first(Init::HeNormal));
 }
 const PINNED_UNIFORM: [u32; 2] = [3189465902, 3193663957];
 const PINNED_NORMAL: [u32; 2] = [3201054847, 3198286963];
@@ -90,40 +51,20 @@ fn initial_weights_have_their_bounds_and_spread() {
         (Init::HeNormal, f64::INFINITY, 2.0 / 300.0),
         (Init::Zeros, 0.0, 0.0),
     ] {
-        let mlp = Mlp::builder(inputs)
-            .layer(outputs, Activation::Relu)
-            .init(init)
-            .seed(9)
-            .build()
-            .unwrap();
+        let mlp = Mlp::builder(inputs).layer(outputs, Activation::Relu).init(init).seed(9).build().unwrap();
         let layer = &mlp.layers()[0];
         let weight = layer.weight();
         let n = (inputs * outputs) as f64;
         let mean = weight.as_slice().iter().map(|&w| f64::from(w)).sum::<f64>() / n;
-        let spread = weight
-            .as_slice()
-            .iter()
-            .map(|&w| f64::from(w).powi(2))
-            .sum::<f64>()
-            / n;
-        assert!(
-            weight
-                .as_slice()
-                .iter()
-                .all(|&w| f64::from(w.abs()) <= bound * 1.000_001),
-            "{init:?}"
-        );
+        let spread = weight.as_slice().iter().map(|&w| f64::from(w).powi(2)).sum::<f64>() / n;
+        assert!(weight.as_slice().iter().all(|&w| f64::from(w.abs()) <= bound * 1.000_001), "{init:?}");
         // Five standard errors: sqrt(variance / n) of the mean, sqrt(2 / n) of the variance at most.
         assert!(mean.abs() <= 5.0 * (variance / n).sqrt(), "{init:?}: mean {mean}");
         assert!(
             (spread - variance).abs() <= 5.0 * variance * (2.0 / n).sqrt(),
             "{init:?}: variance {spread}"
         );
-        assert_eq!(
-            layer.bias().iter().any(|&b| b != 0.0),
-            init == Init::PyTorchLinear,
-            "{init:?}"
-        );
+        assert_eq!(layer.bias().iter().any(|&b| b != 0.0), init == Init::PyTorchLinear, "{init:?}");
     }
 }
 
@@ -190,17 +131,11 @@ fn bad_networks_and_shapes_are_refused_by_name() {
     let mut mlp = net();
     let error = mlp.predict(Matrix::zeros(2, 4).view()).unwrap_err().to_string();
     assert!(error.contains("x is 2x4") && error.contains("5x7"), "{error}");
-    let error = mlp.layers_mut()[0]
-        .set_weight(Matrix::zeros(5, 7).view())
-        .unwrap_err()
-        .to_string();
+    let error = mlp.layers_mut()[0].set_weight(Matrix::zeros(5, 7).view()).unwrap_err().to_string();
     assert!(error.contains("w is 5x7") && error.contains("7x5"), "{error}");
     assert!(mlp.layers_mut()[0].set_bias(&[0.0; 6]).is_err());
     let (mut workspace, mut y) = (Workspace::new(), Matrix::zeros(2, 2));
-    assert!(
-        mlp.predict_into(samples(2).view(), &mut workspace, y.view_mut())
-            .is_err()
-    );
+    assert!(mlp.predict_into(samples(2).view(), &mut workspace, y.view_mut()).is_err());
     assert_eq!(mlp, net(), "refusals changed nothing");
 }
 
@@ -208,14 +143,10 @@ fn bad_networks_and_shapes_are_refused_by_name() {
 fn weights_go_in_and_come_out_in_pytorch_order() {
     let mut mlp = net();
     let w: Vec<f32> = (0..35).map(|i| i as f32).collect();
-    mlp.layers_mut()[0]
-        .set_weight(MatRef::new(&w, 7, 5).unwrap())
-        .unwrap();
+    mlp.layers_mut()[0].set_weight(MatRef::new(&w, 7, 5).unwrap()).unwrap();
     assert_eq!(mlp.layers()[0].weight().as_slice(), w);
     // A strided view of the same numbers is as good.
     let columns: Vec<f32> = (0..35).map(|i| (i % 7 * 5 + i / 7) as f32).collect();
-    mlp.layers_mut()[0]
-        .set_weight(MatRef::new(&columns, 5, 7).unwrap().t())
-        .unwrap();
+    mlp.layers_mut()[0].set_weight(MatRef::new(&columns, 5, 7).unwrap().t()).unwrap();
     assert_eq!(mlp.layers()[0].weight().as_slice(), w);
 }

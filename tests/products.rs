@@ -27,13 +27,7 @@ struct Stored {
 const CANARY: f32 = -7.25;
 
 /// The C of a product that does not read it.
-const NOTHING: Mat = Mat {
-    data: &[],
-    rows: 0,
-    cols: 0,
-    row_stride: 0,
-    col_stride: 0,
-};
+const NOTHING: Mat = Mat { data: &[], rows: 0, cols: 0, row_stride: 0, col_stride: 0 };
 
 impl Stored {
     /// Layouts: row-major, column-major, padded rows, every second column, both strided.
@@ -48,57 +42,29 @@ impl Stored {
             _ => (2, 2 * rows + 1),
         };
         let offset = 5;
-        let span = if rows * cols == 0 {
-            0
-        } else {
-            (rows - 1) * strides.0 + (cols - 1) * strides.1 + 1
-        };
+        let span = if rows * cols == 0 { 0 } else { (rows - 1) * strides.0 + (cols - 1) * strides.1 + 1 };
         let mut data = vec![CANARY; offset + span + 7];
         for i in 0..rows {
             for j in 0..cols {
                 data[offset + i * strides.0 + j * strides.1] = value();
             }
         }
-        Stored {
-            data,
-            offset,
-            rows,
-            cols,
-            strides,
-        }
+        Stored { data, offset, rows, cols, strides }
     }
 
     fn view(&self) -> MatRef<'_> {
-        MatRef::strided(
-            &self.data[self.offset..],
-            self.rows,
-            self.cols,
-            self.strides.0,
-            self.strides.1,
-        )
-        .unwrap()
+        MatRef::strided(&self.data[self.offset..], self.rows, self.cols, self.strides.0, self.strides.1)
+            .unwrap()
     }
 
     fn view_mut(&mut self) -> MatMut<'_> {
-        MatMut::strided(
-            &mut self.data[self.offset..],
-            self.rows,
-            self.cols,
-            self.strides.0,
-            self.strides.1,
-        )
-        .unwrap()
+        MatMut::strided(&mut self.data[self.offset..], self.rows, self.cols, self.strides.0, self.strides.1)
+            .unwrap()
     }
 
     fn mat(&self) -> Mat<'_> {
         let (row_stride, col_stride) = self.strides;
-        Mat {
-            data: &self.data[self.offset..],
-            rows: self.rows,
-            cols: self.cols,
-            row_stride,
-            col_stride,
-        }
+        Mat { data: &self.data[self.offset..], rows: self.rows, cols: self.cols, row_stride, col_stride }
     }
 
     /// Every element is `want`, row after row, and nothing between and around them was touched.
@@ -109,11 +75,7 @@ impl Stored {
                 let at = self.offset + i * self.strides.0 + j * self.strides.1;
                 seen[at] = true;
                 let (got, want) = (self.data[at], want[i * self.cols + j]);
-                assert!(
-                    same(got, want),
-                    "{}: element ({i}, {j}) is {got:e}, not {want:e}",
-                    what()
-                );
+                assert!(same(got, want), "{}: element ({i}, {j}) is {got:e}, not {want:e}", what());
             }
         }
         for (value, seen) in self.data.iter().zip(seen) {
@@ -151,44 +113,30 @@ fn every_shape_around_the_tiles() {
 fn every_layout_alpha_and_beta() {
     on_every_isa(|isa| {
         let mut numbers = Numbers::new(2);
-        for (m, n, k) in [
-            (1, 1, 3),
-            (1, 40, 9),
-            (5, 1, 9),
-            (13, 35, 18),
-            (14, 33, 1),
-            (3, 70, 0),
-            (30, 17, 33),
-        ] {
+        for (m, n, k) in
+            [(1, 1, 3), (1, 40, 9), (5, 1, 9), (13, 35, 18), (14, 33, 1), (3, 70, 0), (30, 17, 33)]
+        {
             for layouts in 0..Stored::LAYOUTS.pow(3) {
                 let (la, lb, lc) = (layouts % 5, layouts / 5 % 5, layouts / 25);
-                for (alpha, beta) in [
-                    (1.0, 0.0),
-                    (1.0, 1.0),
-                    (0.3, 0.7),
-                    (-2.0, 0.0),
-                    (0.0, 0.5),
-                    (0.0, 0.0),
-                ] {
+                for (alpha, beta) in [(1.0, 0.0), (1.0, 1.0), (0.3, 0.7), (-2.0, 0.0), (0.0, 0.5), (0.0, 0.0)]
+                {
                     let a = Stored::new(m, k, la, || numbers.next());
                     let b = Stored::new(k, n, lb, || numbers.next());
                     let before: Vec<f32> = (0..m * n).map(|_| numbers.next()).collect();
                     let mut old = before.iter().copied();
-                    let mut c = Stored::new(m, n, lc, || {
-                        old.next().filter(|_| beta != 0.0).unwrap_or(f32::NAN)
-                    });
+                    let mut c =
+                        Stored::new(m, n, lc, || old.next().filter(|_| beta != 0.0).unwrap_or(f32::NAN));
                     gemm(alpha, a.view(), b.view(), beta, c.view_mut()).unwrap();
                     let want = reference::gemm(alpha, a.mat(), b.mat(), beta, Mat::row_major(&before, m, n));
-                    c.check(&want, || {
-                        format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} {alpha} {beta}")
-                    });
+                    c.check(&want, || format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} {alpha} {beta}"));
                 }
             }
         }
     });
 }
 
-/// Around the blocks of k (1024) and n (128 Ki values of B), and where operands start to be packed or copied.
+/// Around the blocks of k (1024), m (128 Ki values of A) and n (2 Mi values of B), and where operands start to be packed
+/// or copied.
 #[test]
 fn across_block_edges() {
     on_every_isa(|isa| {
@@ -203,6 +151,8 @@ fn across_block_edges() {
             (25, 4200, 33),
             (193, 513, 257),
             (5, 700, 1100),
+            (131, 130, 1030),
+            (17, 2150, 1024),
         ] {
             for transposed in 0..4 {
                 let a = Stored::new(m, k, transposed & 1, || numbers.next());
@@ -231,15 +181,8 @@ const ACTIVATIONS: [(Activation, scalar::Activation); 8] = [
 fn linear_and_packed_linear() {
     on_every_isa(|isa| {
         let mut numbers = Numbers::new(4);
-        let shapes = [
-            (1, 1, 0),
-            (2, 1, 3),
-            (1, 10, 64),
-            (3, 100, 20),
-            (13, 33, 7),
-            (20, 65, 1100),
-            (7, 300, 40),
-        ];
+        let shapes =
+            [(1, 1, 0), (2, 1, 3), (1, 10, 64), (3, 100, 20), (13, 33, 7), (20, 65, 1100), (7, 300, 40)];
         for (batch, outputs, inputs) in shapes {
             for layout in 0..Stored::LAYOUTS {
                 for (activation, reference_activation) in ACTIVATIONS {
@@ -285,17 +228,7 @@ fn packed_weights_do_not_depend_on_the_instruction_set() {
 #[test]
 fn nan_and_infinity_follow_the_chain() {
     on_every_isa(|isa| {
-        let specials = [
-            0.0,
-            -0.0,
-            1.0,
-            -2.5,
-            f32::INFINITY,
-            f32::NEG_INFINITY,
-            f32::NAN,
-            1e-40,
-            f32::MAX,
-        ];
+        let specials = [0.0, -0.0, 1.0, -2.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-40, f32::MAX];
         let mut numbers = Numbers::new(6);
         for (m, n, k) in [(1, 1, 4), (4, 9, 5), (13, 37, 6), (2, 33, 3)] {
             for alpha in [1.0, 0.0, -0.5, f32::INFINITY] {
@@ -333,11 +266,7 @@ fn integers_are_exact() {
                     let term = |p: usize| a.as_slice()[i * k + p] as i64 * b.as_slice()[p * n + j] as i64;
                     let want: i64 = (0..k).map(term).sum();
                     zeros += usize::from(want == 0);
-                    assert_eq!(
-                        c.as_slice()[i * n + j] as i64,
-                        want,
-                        "{isa} {m}x{n}x{k} ({i}, {j})"
-                    );
+                    assert_eq!(c.as_slice()[i * n + j] as i64, want, "{isa} {m}x{n}x{k} ({i}, {j})");
                 }
             }
             assert!(
@@ -361,31 +290,13 @@ fn agrees_with_matrixmultiply() {
         // SAFETY: row-major matrices of exactly these shapes.
         unsafe {
             let (pa, pb) = (a.as_ptr(), b.as_ptr());
-            sgemm(
-                m,
-                k,
-                n,
-                1.5,
-                pa,
-                rows_a,
-                1,
-                pb,
-                rows_b,
-                1,
-                0.5,
-                ours.as_mut_ptr(),
-                rows_c,
-                1,
-            );
+            sgemm(m, k, n, 1.5, pa, rows_a, 1, pb, rows_b, 1, 0.5, ours.as_mut_ptr(), rows_c, 1);
             let c = theirs.as_mut_ptr();
             matrixmultiply::sgemm(m, k, n, 1.5, pa, rows_a, 1, pb, rows_b, 1, 0.5, c, rows_c, 1);
         }
         for i in 0..m {
             for j in 0..n {
-                let size: f32 = 0.5
-                    + (0..k)
-                        .map(|p| (1.5 * a[i * k + p] * b[p * n + j]).abs())
-                        .sum::<f32>();
+                let size: f32 = 0.5 + (0..k).map(|p| (1.5 * a[i * k + p] * b[p * n + j]).abs()).sum::<f32>();
                 let bound = 2.0 * (k + 2) as f32 * f32::EPSILON / 2.0 * size;
                 let (x, y) = (ours[i * n + j], theirs[i * n + j]);
                 assert!((x - y).abs() <= bound, "{m}x{n}x{k} ({i}, {j}): {x} and {y}");
@@ -423,13 +334,7 @@ fn sgemm_takes_negative_strides() {
                 m as isize,
             );
         }
-        let want = reference::gemm(
-            1.0,
-            Mat::row_major(&a, m, k),
-            Mat::row_major(&b, k, n),
-            0.0,
-            NOTHING,
-        );
+        let want = reference::gemm(1.0, Mat::row_major(&a, m, k), Mat::row_major(&b, k, n), 0.0, NOTHING);
         for i in 0..m {
             for j in 0..n {
                 assert!(same(c[j * m + i], want[(m - 1 - i) * n + j]), "{isa} ({i}, {j})");
@@ -442,22 +347,13 @@ fn sgemm_takes_negative_strides() {
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let mut numbers = Numbers::new(10);
-    for (m, n, k) in [
-        (300, 130, 90),
-        (70, 700, 100),
-        (128, 128, 300),
-        (1, 3000, 1100),
-        (3000, 1, 1100),
-    ] {
+    for (m, n, k) in [(300, 130, 90), (70, 700, 100), (128, 128, 300), (1, 3000, 1100), (3000, 1, 1100)] {
         let a = Stored::new(m, k, 0, || numbers.next());
         let b = Stored::new(k, n, 0, || numbers.next());
         let packed = PackedWeights::new(b.view());
         let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
         for threads in [1, 2, 5] {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut c = Stored::new(m, n, 2, || f32::NAN);
             pool.install(|| matmul(a.view(), b.view(), c.view_mut())).unwrap();
             c.check(&want, || format!("{m}x{n}x{k} on {threads} threads"));
@@ -474,33 +370,13 @@ fn wrong_shapes_are_refused_by_name() {
     let (a, b) = (Matrix::zeros(2, 3), Matrix::zeros(4, 5));
     let mut c = Matrix::zeros(2, 5);
     let error = matmul(a.view(), b.view(), c.view_mut()).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "matmul: a is 2x3 but b is 4x5: a needs as many columns as b has rows"
-    );
-    let error = gemm(1.0, a.view(), b.view().t(), 0.0, c.view_mut())
-        .unwrap_err()
-        .to_string();
+    assert_eq!(error, "matmul: a is 2x3 but b is 4x5: a needs as many columns as b has rows");
+    let error = gemm(1.0, a.view(), b.view().t(), 0.0, c.view_mut()).unwrap_err().to_string();
     assert!(error.starts_with("gemm: a is 2x3 but b is 5x4"), "{error}");
-    let error = matmul(a.view(), Matrix::zeros(3, 4).view(), c.view_mut())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("matmul: c is 2x5 but the product is 2x4"),
-        "{error}"
-    );
+    let error = matmul(a.view(), Matrix::zeros(3, 4).view(), c.view_mut()).unwrap_err().to_string();
+    assert!(error.starts_with("matmul: c is 2x5 but the product is 2x4"), "{error}");
     let w = Matrix::zeros(3, 5);
-    let error = linear(
-        a.view(),
-        w.view(),
-        Some(&[0.0; 4]),
-        Activation::Relu,
-        c.view_mut(),
-    )
-    .unwrap_err()
-    .to_string();
-    assert!(
-        error.starts_with("linear: bias holds 4 elements but 5 are needed"),
-        "{error}"
-    );
+    let error =
+        linear(a.view(), w.view(), Some(&[0.0; 4]), Activation::Relu, c.view_mut()).unwrap_err().to_string();
+    assert!(error.starts_with("linear: bias holds 4 elements but 5 are needed"), "{error}");
 }

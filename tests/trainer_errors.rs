@@ -46,11 +46,7 @@ fn same_as_twin(mut trainer: Trainer, mut twin: Trainer) {
 
 /// Expects an error with this text of `call`, at the start, between steps and between micro-batches.
 fn refused(loss: Loss, text: &str, call: impl Fn(&mut Trainer) -> Result<()>) {
-    let last = if loss == Loss::Bce {
-        Activation::Sigmoid
-    } else {
-        Activation::Identity
-    };
+    let last = if loss == Loss::Bce { Activation::Sigmoid } else { Activation::Identity };
     let start = || trainer(loss, last, Sgd::new(0.1).momentum(0.9));
     for before in 0..3 {
         let (mut met, mut twin) = (start(), start());
@@ -78,30 +74,10 @@ fn shapes() {
     let x = view(&X, 2, 3);
     let values = Targets::Values(view(&VALUES, 2, 2));
     batch_refused(Loss::Mse, "x is 3x2 but", view(&X, 3, 2), values);
-    batch_refused(
-        Loss::Mse,
-        "targets is 1x2",
-        x,
-        Targets::Values(view(&VALUES, 1, 2)),
-    );
-    batch_refused(
-        Loss::Mse,
-        "targets is 2x1",
-        x,
-        Targets::Values(view(&VALUES, 2, 1)),
-    );
-    batch_refused(
-        CROSS_ENTROPY,
-        "targets holds 1 elements",
-        x,
-        Targets::Classes(&[0]),
-    );
-    batch_refused(
-        CROSS_ENTROPY,
-        "targets holds 3 elements",
-        x,
-        Targets::Classes(&[0, 1, 0]),
-    );
+    batch_refused(Loss::Mse, "targets is 1x2", x, Targets::Values(view(&VALUES, 1, 2)));
+    batch_refused(Loss::Mse, "targets is 2x1", x, Targets::Values(view(&VALUES, 2, 1)));
+    batch_refused(CROSS_ENTROPY, "targets holds 1 elements", x, Targets::Classes(&[0]));
+    batch_refused(CROSS_ENTROPY, "targets holds 3 elements", x, Targets::Classes(&[0, 1, 0]));
 }
 
 #[test]
@@ -112,29 +88,14 @@ fn kind_of_targets() {
         let error = trainer.step(x, Targets::Classes(&CLASSES)).unwrap_err();
         assert!(matches!(error, Error::Targets { takes: "values", .. }), "{error}");
     }
-    batch_refused(
-        CROSS_ENTROPY,
-        "takes classes",
-        x,
-        Targets::Values(view(&VALUES, 2, 2)),
-    );
+    batch_refused(CROSS_ENTROPY, "takes classes", x, Targets::Values(view(&VALUES, 2, 2)));
     batch_refused(Loss::Mse, "takes values", x, Targets::Classes(&CLASSES));
 }
 
 #[test]
 fn nothing_to_work_on() {
-    batch_refused(
-        Loss::Mse,
-        "batch is empty",
-        view(&[], 0, 3),
-        Targets::Values(view(&[], 0, 2)),
-    );
-    batch_refused(
-        CROSS_ENTROPY,
-        "batch is empty",
-        view(&[], 0, 3),
-        Targets::Classes(&[]),
-    );
+    batch_refused(Loss::Mse, "batch is empty", view(&[], 0, 3), Targets::Values(view(&[], 0, 2)));
+    batch_refused(CROSS_ENTROPY, "batch is empty", view(&[], 0, 3), Targets::Classes(&[]));
     let mut trainer = trainer(Loss::Mse, Activation::Identity, Sgd::new(0.1));
     assert!(matches!(trainer.apply(), Err(Error::Empty { .. })));
 }
@@ -143,12 +104,7 @@ fn nothing_to_work_on() {
 fn classes_out_of_range() {
     let x = view(&X, 2, 3);
     batch_refused(CROSS_ENTROPY, "target 1 is class 2", x, Targets::Classes(&[1, 2]));
-    batch_refused(
-        CROSS_ENTROPY,
-        "target 0 is class 4294967295",
-        x,
-        Targets::Classes(&[u32::MAX, 0]),
-    );
+    batch_refused(CROSS_ENTROPY, "target 0 is class 4294967295", x, Targets::Classes(&[u32::MAX, 0]));
 }
 
 #[test]
@@ -210,24 +166,16 @@ fn bce_on_what_is_no_probability() {
     };
     let (mut met, twin) = (start(), start());
     let large = X.map(|x| x * 1e4);
-    let error = met
-        .step(view(&large, 2, 3), good(Loss::Bce))
-        .unwrap_err()
-        .to_string();
+    let error = met.step(view(&large, 2, 3), good(Loss::Bce)).unwrap_err().to_string();
     assert!(error.contains("the network's output[0, 0] is"), "{error}");
-    assert!(
-        error.contains("end the network in Activation::Sigmoid"),
-        "{error}"
-    );
+    assert!(error.contains("end the network in Activation::Sigmoid"), "{error}");
     same_as_twin(met, twin);
 }
 
 #[test]
 fn learning_rates() {
     for bad in [-0.1, f32::NAN, f32::INFINITY] {
-        refused(Loss::Mse, "the learning rate", |trainer| {
-            trainer.set_learning_rate(bad)
-        });
+        refused(Loss::Mse, "the learning rate", |trainer| trainer.set_learning_rate(bad));
     }
 }
 
@@ -257,10 +205,7 @@ fn settings_out_of_range() {
     ];
     for (name, optimizer) in bad {
         let error = make(Loss::Mse, optimizer).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!(": {name} is")),
-            "`{error}` does not name `{name}`"
-        );
+        assert!(error.contains(&format!(": {name} is")), "`{error}` does not name `{name}`");
     }
     for label_smoothing in [-0.1, 1.1, f32::NAN] {
         let error = make(Loss::CrossEntropy { label_smoothing }, sgd.into()).unwrap_err();
@@ -285,25 +230,14 @@ fn loss_that_is_not_finite() {
     };
     let (mut met, twin) = (make(Activation::Identity), make(Activation::Identity));
     let error = met.step(view(&huge, 2, 3), good(Loss::Mse)).unwrap_err();
-    let first = matches!(
-        error,
-        Error::NotFinite {
-            what: "the loss",
-            epoch: 0,
-            step: 1,
-            layer: Some(0),
-            ..
-        }
-    );
+    let first = matches!(error, Error::NotFinite { what: "the loss", epoch: 0, step: 1, layer: Some(0), .. });
     assert!(first, "{error}");
     same_as_twin(met, twin);
 
     // Finite outputs whose square is not: no layer to name.
     let targets = [-3e38; 4];
     refused(Loss::Mse, "the loss is not finite", |trainer| {
-        trainer
-            .step(view(&X, 2, 3), Targets::Values(view(&targets, 2, 2)))
-            .map(drop)
+        trainer.step(view(&X, 2, 3), Targets::Values(view(&targets, 2, 2))).map(drop)
     });
 }
 
@@ -318,10 +252,7 @@ fn update_that_is_not_finite() {
         Adam::new(0.1).into(),
         AdamW::new(0.1).weight_decay(0.1).into(),
     ];
-    for (optimizer, before) in optimizers
-        .into_iter()
-        .flat_map(|optimizer| [(optimizer, 0), (optimizer, 1)])
-    {
+    for (optimizer, before) in optimizers.into_iter().flat_map(|optimizer| [(optimizer, 0), (optimizer, 1)]) {
         let start = || {
             let mut trainer = trainer(Loss::Mse, Activation::Identity, optimizer);
             for _ in 0..before {
@@ -338,10 +269,7 @@ fn update_that_is_not_finite() {
             matches!(error, Error::NotFinite { epoch: 0, step, layer: Some(_), .. } if step == before + 1);
         assert!(named, "{error}");
         assert_eq!(met.steps(), before);
-        assert!(
-            matches!(met.apply(), Err(Error::Empty { .. })),
-            "the gradients were dropped"
-        );
+        assert!(matches!(met.apply(), Err(Error::Empty { .. })), "the gradients were dropped");
         met.set_learning_rate(0.1).unwrap();
         same_as_twin(met, twin);
     }

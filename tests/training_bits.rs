@@ -96,11 +96,8 @@ fn run(model: &Mlp, setup: Setup, data: &Data, cuts: &[usize]) -> End {
                 } else {
                     Targets::Values(values)
                 };
-                let loss = if batch.len() == 1 {
-                    trainer.step(x, targets)
-                } else {
-                    trainer.accumulate(x, targets)
-                };
+                let loss =
+                    if batch.len() == 1 { trainer.step(x, targets) } else { trainer.accumulate(x, targets) };
                 losses.push(loss.unwrap().to_bits());
             }
             if batch.len() > 1 {
@@ -136,10 +133,7 @@ fn run_reference(model: &Mlp, setup: Setup, optimizer: RefOptimizer, data: &Data
             RefTargets::Values(data.values(part))
         },
     };
-    let batches: Vec<Vec<Batch>> = parts
-        .iter()
-        .map(|parts| parts.iter().map(batch).collect())
-        .collect();
+    let batches: Vec<Vec<Batch>> = parts.iter().map(|parts| parts.iter().map(batch).collect()).collect();
     let batches: Vec<&[Batch]> = batches.iter().map(Vec::as_slice).collect();
     let mut losses = Vec::new();
     for _ in 0..EPOCHS {
@@ -180,13 +174,7 @@ fn reference_layer(layer: &percycle::Linear) -> Layer {
 
 fn losses() -> [Loss; 5] {
     let cross_entropy = |label_smoothing| Loss::CrossEntropy { label_smoothing };
-    [
-        Loss::Mse,
-        Loss::Bce,
-        Loss::BceWithLogits,
-        cross_entropy(0.0),
-        cross_entropy(0.1),
-    ]
+    [Loss::Mse, Loss::Bce, Loss::BceWithLogits, cross_entropy(0.0), cross_entropy(0.1)]
 }
 
 /// Every variant of the optimizers, for both sides.
@@ -197,13 +185,7 @@ fn optimizers() -> Vec<(Optimizer, RefOptimizer)> {
             .dampening(dampening)
             .nesterov(nesterov)
             .weight_decay(weight_decay);
-        let theirs = RefOptimizer::Sgd {
-            learning_rate: 0.3,
-            momentum,
-            dampening,
-            nesterov,
-            weight_decay,
-        };
+        let theirs = RefOptimizer::Sgd { learning_rate: 0.3, momentum, dampening, nesterov, weight_decay };
         (ours.into(), theirs)
     };
     let adam = |betas: (f64, f64), eps, weight_decay, decoupled| {
@@ -214,13 +196,7 @@ fn optimizers() -> Vec<(Optimizer, RefOptimizer)> {
             let adam = Adam::new(0.02).betas(betas.0, betas.1).eps(eps);
             adam.weight_decay(weight_decay).into()
         };
-        let theirs = RefOptimizer::Adam {
-            learning_rate: 0.02,
-            betas,
-            eps,
-            weight_decay,
-            decoupled,
-        };
+        let theirs = RefOptimizer::Adam { learning_rate: 0.02, betas, eps, weight_decay, decoupled };
         (ours, theirs)
     };
     vec![
@@ -238,16 +214,7 @@ fn optimizers() -> Vec<(Optimizer, RefOptimizer)> {
 #[test]
 fn every_loss_optimizer_and_clip() {
     use Activation::*;
-    let hidden = [
-        Relu,
-        LeakyRelu(0.1),
-        Sigmoid,
-        Tanh,
-        Gelu,
-        GeluTanh,
-        Silu,
-        Identity,
-    ];
+    let hidden = [Relu, LeakyRelu(0.1), Sigmoid, Tanh, Gelu, GeluTanh, Silu, Identity];
     // 21 units: one vector and a part of one with 16 lanes, two and a part with 8.
     let data = Data::new(7, 5, 19, 2);
     let mut count = 0;
@@ -255,11 +222,7 @@ fn every_loss_optimizer_and_clip() {
         let last = if loss == Loss::Bce { Sigmoid } else { Identity };
         for (optimizer, ref_optimizer) in optimizers() {
             for clip in [Clip::None, Clip::Value(0.01), Clip::GlobalNorm(0.05)] {
-                let setup = Setup {
-                    loss,
-                    optimizer,
-                    clip,
-                };
+                let setup = Setup { loss, optimizer, clip };
                 // Another pair of hidden activations each time: all meet all losses.
                 let (one, two) = (hidden[count % 8], hidden[(count / 8 + 3) % 8]);
                 let model = mlp(7, &[(21, one), (10, two), (5, last)], count as u64);
@@ -269,19 +232,12 @@ fn every_loss_optimizer_and_clip() {
                     assert_ne!(want.0, bits(&model), "{setup:?} changes weights");
                     for isa in Isa::available() {
                         let got = isa.pin(|| run(&model, setup, &data, cuts));
-                        assert!(
-                            got == want,
-                            "{setup:?}, {one:?}, {two:?}, {cuts:?}, {}",
-                            isa.name()
-                        );
+                        assert!(got == want, "{setup:?}, {one:?}, {two:?}, {cuts:?}, {}", isa.name());
                     }
                 }
                 let whole = run(&model, setup, &data, &[]).0;
                 let parts = run(&model, setup, &data, &[4, 5]).0;
-                assert!(
-                    whole == parts,
-                    "{setup:?}: three micro-batches are the whole batch"
-                );
+                assert!(whole == parts, "{setup:?}: three micro-batches are the whole batch");
             }
         }
     }
@@ -298,11 +254,7 @@ fn large_setup() -> (Setup, RefOptimizer) {
     let (optimizer, ref_optimizer) = optimizers()[7];
     let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
     let clip = Clip::GlobalNorm(0.5);
-    let setup = Setup {
-        loss,
-        optimizer,
-        clip,
-    };
+    let setup = Setup { loss, optimizer, clip };
     (setup, ref_optimizer)
 }
 
@@ -326,10 +278,7 @@ fn pools_of_any_size() {
     let (setup, ref_optimizer) = large_setup();
     let want = run_reference(&model, setup, ref_optimizer, &data, &[]);
     for threads in [1, 2, 5] {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for isa in Isa::available() {
             let got = pool.install(|| isa.pin(|| run(&model, setup, &data, &[])));
             assert!(got == want, "{threads} threads, {}", isa.name());

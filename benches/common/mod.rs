@@ -11,14 +11,9 @@ pub fn criterion() -> Criterion {
     for isa in Isa::available() {
         let mut peaks: Vec<f64> = (0..31).map(|_| fma_peak(isa)).collect();
         peaks.sort_by(f64::total_cmp);
-        println!(
-            "FMA peak of one core, {isa}: {:.1} GFLOP/s (median of 31)",
-            peaks[15] / 1e9
-        );
+        println!("FMA peak of one core, {isa}: {:.1} GFLOP/s (median of 31)", peaks[15] / 1e9);
     }
-    Criterion::default()
-        .measurement_time(Duration::from_secs(2))
-        .warm_up_time(Duration::from_millis(500))
+    Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500))
 }
 
 /// A matrix of numbers that are neither zero nor denormal.

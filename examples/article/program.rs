@@ -33,11 +33,8 @@ impl Run {
     /// Trains until the loss is `enough`, for at most so many epochs. Both samples are one batch, as in the article.
     fn new(seed: u64, loss: Loss, learning_rate: f32, epochs: u64, enough: f32) -> Result<Run> {
         // As `torch.nn.Linear` begins, which is what the article uses; the random numbers are others.
-        let mlp = Mlp::builder(2)
-            .layer(3, Activation::Relu)
-            .layer(1, Activation::Identity)
-            .seed(seed)
-            .build()?;
+        let mlp =
+            Mlp::builder(2).layer(3, Activation::Relu).layer(1, Activation::Identity).seed(seed).build()?;
         let mut trainer = Trainer::new(mlp, loss, Sgd::new(learning_rate))?;
         let (x, y) = (MatRef::new(&X, 2, 2)?, MatRef::new(&Y, 2, 1)?);
         let mut run = Run::default();
@@ -55,11 +52,7 @@ impl Run {
             }
             if epoch == keep || epoch == epochs || loss <= enough {
                 run.losses.push((epoch, loss));
-                keep = if epoch < EPOCHS {
-                    epoch + 1
-                } else {
-                    epoch + epoch / 20
-                };
+                keep = if epoch < EPOCHS { epoch + 1 } else { epoch + epoch / 20 };
                 run.dead = epoch >= EPOCHS && is_dead(trainer.model(), x)?;
             }
             if loss <= enough || run.dead {
@@ -80,17 +73,8 @@ impl Run {
     }
 
     fn line(&self, name: Option<String>, color: usize, width: u32) -> Line {
-        let points = self
-            .losses
-            .iter()
-            .map(|&(epoch, loss)| (epoch as f64, f64::from(loss)))
-            .collect();
-        Line {
-            name,
-            points,
-            color,
-            width,
-        }
+        let points = self.losses.iter().map(|&(epoch, loss)| (epoch as f64, f64::from(loss))).collect();
+        Line { name, points, color, width }
     }
 }
 
@@ -99,13 +83,7 @@ fn is_dead(mlp: &Mlp, x: MatRef) -> Result<bool> {
     let hidden = &mlp.layers()[0];
     let mut y = vec![0.0; x.rows() * hidden.out_features()];
     let view = MatMut::new(&mut y, x.rows(), hidden.out_features())?;
-    linear(
-        x,
-        hidden.weight().view().t(),
-        Some(hidden.bias()),
-        hidden.activation(),
-        view,
-    )?;
+    linear(x, hidden.weight().view().t(), Some(hidden.bias()), hidden.activation(), view)?;
     Ok(y.iter().all(|&unit| unit == 0.0))
 }
 
@@ -127,16 +105,11 @@ pub fn show(seeds: u64, most_epochs: u64, rates: &[f32], out: &Path) -> std::res
 fn as_written(seeds: u64) -> Result<Panel> {
     let runs = (0..seeds).map(|seed| Run::new(seed, Loss::Bce, LEARNING_RATE, EPOCHS, 0.0));
     let runs = runs.collect::<Result<Vec<_>>>()?;
-    let refused: Vec<_> = runs
-        .iter()
-        .filter_map(|run| Some((run.last().0 + 1, run.refused.as_ref()?)))
-        .collect();
+    let refused: Vec<_> =
+        runs.iter().filter_map(|run| Some((run.last().0 + 1, run.refused.as_ref()?))).collect();
     println!("As written, BCELoss is given raw outputs: no sigmoid keeps them in [0, 1].");
     if let Some((epoch, error)) = refused.first() {
-        println!(
-            "Of {seeds} seeds {} end in an error, the first of them in epoch {epoch}:\n",
-            refused.len()
-        );
+        println!("Of {seeds} seeds {} end in an error, the first of them in epoch {epoch}:\n", refused.len());
         println!("    {error}\n");
     }
     let best = runs.iter().filter_map(|run| run.at_100).min_by(f32::total_cmp);
@@ -147,10 +120,7 @@ fn as_written(seeds: u64) -> Result<Panel> {
         "(PyTorch 2.15, with its own random numbers: 39 of 50 seeds raise, the best of the others 0.073.)\n"
     );
 
-    let article = Run {
-        losses: LISTING.to_vec(),
-        ..Run::default()
-    };
+    let article = Run { losses: LISTING.to_vec(), ..Run::default() };
     let mut lines = vec![article.line(Some("what the article lists".to_owned()), 6, 2)];
     let survivors = runs.iter().filter(|run| run.at_100.is_some());
     for (n, run) in survivors.enumerate() {
@@ -158,14 +128,8 @@ fn as_written(seeds: u64) -> Result<Panel> {
     }
     Ok(Panel {
         title: format!("as written: BCE on raw outputs, rate {LEARNING_RATE}"),
-        x: Axis {
-            name: "epoch",
-            log: false,
-        },
-        y: Axis {
-            name: "loss",
-            log: true,
-        },
+        x: Axis { name: "epoch", log: false },
+        y: Axis { name: "loss", log: true },
         lines,
     })
 }
@@ -190,14 +154,8 @@ fn cure(seeds: u64, most_epochs: u64, rates: &[f32]) -> Result<Panel> {
     println!(
         "The cure is BceWithLogits: the sigmoid inside the loss, any output allowed. Epochs until the loss is"
     );
-    println!(
-        "at most 4e-7, {seeds} networks for each rate, given up after {}:\n",
-        thousands(most_epochs)
-    );
-    println!(
-        "    {:>6}  {:^22}  {:^31}  {:>4}",
-        "", "loss in epoch 100", "reach 4e-7", ""
-    );
+    println!("at most 4e-7, {seeds} networks for each rate, given up after {}:\n", thousands(most_epochs));
+    println!("    {:>6}  {:^22}  {:^31}  {:>4}", "", "loss in epoch 100", "reach 4e-7", "");
     println!(
         "    {:>6}  {:>10}  {:>10}  {:>8}  {:>9}  {:>10}  {:>4}",
         "rate", "best", "middle", "of them", "fewest", "middle", "dead"
@@ -210,10 +168,7 @@ fn cure(seeds: u64, most_epochs: u64, rates: &[f32]) -> Result<Panel> {
             bar.inc(1);
             run
         };
-        let mut runs = (0..seeds)
-            .into_par_iter()
-            .map(train)
-            .collect::<Result<Vec<_>>>()?;
+        let mut runs = (0..seeds).into_par_iter().map(train).collect::<Result<Vec<_>>>()?;
         bar.suspend(|| println!("{}", row(rate, &runs)));
         // Those that reach the claim by how soon, then the others by how near they came.
         runs.sort_by(|a, b| {
@@ -232,24 +187,15 @@ fn cure(seeds: u64, most_epochs: u64, rates: &[f32]) -> Result<Panel> {
     println!("gradient reaches it, and only the last bias still moves.\n");
     Ok(Panel {
         title: format!("cured: BCE with logits, the middle one of {seeds} networks"),
-        x: Axis {
-            name: "epoch",
-            log: true,
-        },
-        y: Axis {
-            name: "loss",
-            log: true,
-        },
+        x: Axis { name: "epoch", log: true },
+        y: Axis { name: "loss", log: true },
         lines,
     })
 }
 
 fn row(rate: f32, runs: &[Run]) -> String {
     // A run that got there before epoch 100 has no loss in it: it counts with the one it stopped at.
-    let mut at_100: Vec<f32> = runs
-        .iter()
-        .map(|run| run.at_100.unwrap_or(run.last().1))
-        .collect();
+    let mut at_100: Vec<f32> = runs.iter().map(|run| run.at_100.unwrap_or(run.last().1)).collect();
     at_100.sort_by(f32::total_cmp);
     let mut epochs: Vec<u64> = runs.iter().filter_map(Run::reached).collect();
     epochs.sort_unstable();
@@ -267,9 +213,5 @@ fn row(rate: f32, runs: &[Run]) -> String {
 }
 
 fn draw(path: &Path, seeds: u64, written: Panel, cured: Panel) -> std::result::Result<(), Failure> {
-    common::draw(
-        path,
-        &format!("The article's 2-3-1 network from {seeds} seeds"),
-        &[written, cured],
-    )
+    common::draw(path, &format!("The article's 2-3-1 network from {seeds} seeds"), &[written, cured])
 }

@@ -28,12 +28,7 @@ const fn entry(
     printed: f32,
     note: &'static str,
 ) -> Entry {
-    Entry {
-        name,
-        sum: (factors, plus),
-        printed,
-        note,
-    }
+    Entry { name, sum: (factors, plus), printed, note }
 }
 
 const FORWARD: &[Entry] = &[
@@ -76,73 +71,19 @@ const BACKWARD: &[Entry] = &[
 const NONE: &str = "there is no such weight: 0.3 is where W31 began";
 
 const UPDATE: &[Entry] = &[
-    entry(
-        "W11",
-        &[(-0.01, -0.03168)],
-        0.1,
-        0.13168,
-        "takes the gradient of W61",
-    ),
-    entry(
-        "W12",
-        &[(-0.01, -0.03168)],
-        0.1,
-        0.13168,
-        "takes the gradient of W61; its own is 0, as x2 is",
-    ),
+    entry("W11", &[(-0.01, -0.03168)], 0.1, 0.13168, "takes the gradient of W61"),
+    entry("W12", &[(-0.01, -0.03168)], 0.1, 0.13168, "takes the gradient of W61; its own is 0, as x2 is"),
     entry("W21", &[(-0.01, -0.02112)], 0.3, 0.32112, NONE),
     entry("W22", &[(-0.01, -0.02112)], 0.3, 0.32112, NONE),
-    entry(
-        "W31",
-        &[(-0.01, -0.01848)],
-        0.6,
-        0.61848,
-        "began at 0.3; takes the gradient of W41",
-    ),
-    entry(
-        "W32",
-        &[(-0.01, -0.01848)],
-        0.6,
-        0.61848,
-        "began at 0.4; takes the gradient of W41",
-    ),
-    entry(
-        "W41",
-        &[(-0.01, -0.01232)],
-        0.7,
-        0.71232,
-        "began at 0.4; takes the gradient of W42",
-    ),
+    entry("W31", &[(-0.01, -0.01848)], 0.6, 0.61848, "began at 0.3; takes the gradient of W41"),
+    entry("W32", &[(-0.01, -0.01848)], 0.6, 0.61848, "began at 0.4; takes the gradient of W41"),
+    entry("W41", &[(-0.01, -0.01232)], 0.7, 0.71232, "began at 0.4; takes the gradient of W42"),
     entry("W42", &[(-0.01, -0.01232)], 0.7, 0.71232, "began at 0.5"),
-    entry(
-        "W51",
-        &[(-0.01, -0.01056)],
-        0.8,
-        0.81056,
-        "began at 0.5; takes the gradient of W52",
-    ),
+    entry("W51", &[(-0.01, -0.01056)], 0.8, 0.81056, "began at 0.5; takes the gradient of W52"),
     entry("W52", &[(-0.01, -0.01056)], 0.8, 0.81056, "began at 0.6"),
-    entry(
-        "W61",
-        &[(-0.01, -0.00528)],
-        0.9,
-        0.90528,
-        "began at 0.6; nothing has that gradient",
-    ),
-    entry(
-        "W62",
-        &[(-0.01, -0.00528)],
-        0.9,
-        0.90528,
-        "began at 0.7; nothing has that gradient",
-    ),
-    entry(
-        "W63",
-        &[(-0.01, -0.00416)],
-        0.9,
-        0.90416,
-        "began at 0.8; nothing has that gradient",
-    ),
+    entry("W61", &[(-0.01, -0.00528)], 0.9, 0.90528, "began at 0.6; nothing has that gradient"),
+    entry("W62", &[(-0.01, -0.00528)], 0.9, 0.90528, "began at 0.7; nothing has that gradient"),
+    entry("W63", &[(-0.01, -0.00416)], 0.9, 0.90416, "began at 0.8; nothing has that gradient"),
     entry("b1", &[(-0.01, -0.0704)], 0.2, 0.2704, "takes the gradient of b3"),
     entry("b2", &[(-0.01, -0.0704)], 0.2, 0.2704, "takes the gradient of b3"),
     entry("b3", &[(-0.01, -0.0704)], 0.5, 0.5704, ""),
@@ -205,13 +146,7 @@ fn forward(mlp: &Mlp) -> Result<Vec<f32>> {
         let x = MatRef::new(&input, 1, input.len())?;
         let (mut z, mut a) = (vec![0.0; units], vec![0.0; units]);
         for (y, activation) in [(&mut z, Activation::Identity), (&mut a, layer.activation())] {
-            linear(
-                x,
-                weight.view().t(),
-                Some(layer.bias()),
-                activation,
-                MatMut::new(y, 1, units)?,
-            )?;
+            linear(x, weight.view().t(), Some(layer.bias()), activation, MatMut::new(y, 1, units)?)?;
         }
         all.extend(z.iter().zip(&a).flat_map(|(z, a)| [z, a]));
         input = a;
@@ -263,16 +198,8 @@ pub fn show() -> std::result::Result<(), Failure> {
     let (weights, biases) = gradients(&mlp, loss, half)?;
     let named = Named(&weights, &biases);
     // One sample: the derivative by z is the gradient of that unit's bias.
-    let truth: Vec<_> = BACKWARD
-        .iter()
-        .map(|entry| named.get(&entry.name[2..].replace('z', "b")))
-        .collect();
-    table(
-        "gradients, d for the derivative of the loss",
-        BACKWARD,
-        &truth,
-        &mut tally,
-    )?;
+    let truth: Vec<_> = BACKWARD.iter().map(|entry| named.get(&entry.name[2..].replace('z', "b"))).collect();
+    table("gradients, d for the derivative of the loss", BACKWARD, &truth, &mut tally)?;
 
     let (weights, biases, _) = updated(&mlp, loss, half * LEARNING_RATE)?;
     let named = Named(&weights, &biases);
@@ -309,10 +236,7 @@ fn losses(mlp: &Mlp) -> std::result::Result<(), Failure> {
     println!(
         "The cure: no ReLU at the output, and the sigmoid inside the loss (BceWithLogits): loss {loss:.5},"
     );
-    println!(
-        "d z6 = sigmoid(z6) - 1 = {:.5}, and from it d z3 = {:.5}.\n",
-        biases[2][0], biases[1][0]
-    );
+    println!("d z6 = sigmoid(z6) - 1 = {:.5}, and from it d z3 = {:.5}.\n", biases[2][0], biases[1][0]);
     Ok(())
 }
 
@@ -323,10 +247,7 @@ struct Tally {
 }
 
 fn table(title: &str, entries: &[Entry], truth: &[Option<f32>], tally: &mut Tally) -> Result<()> {
-    println!(
-        "{title}\n    {:<7}{:>10}{:>10}{:>10}",
-        "", "article", "its sum", "percycle"
-    );
+    println!("{title}\n    {:<7}{:>10}{:>10}{:>10}", "", "article", "its sum", "percycle");
     for (entry, &truth) in entries.iter().zip(truth) {
         let sum = evaluate(entry.sum)?;
         // The article's numbers have at most five decimals.
@@ -349,10 +270,7 @@ fn table(title: &str, entries: &[Entry], truth: &[Option<f32>], tally: &mut Tall
         let truth = truth.map_or("-".to_owned(), |truth| format!("{truth:.5}"));
         let mark = if right { "" } else { "X " };
         let verdict = verdict.join("; ");
-        println!(
-            "    {:<7}{:>10.5}{sum:>10.5}{truth:>10}  {mark}{verdict}",
-            entry.name, entry.printed
-        );
+        println!("    {:<7}{:>10.5}{sum:>10.5}{truth:>10}  {mark}{verdict}", entry.name, entry.printed);
     }
     println!();
     Ok(())
@@ -362,16 +280,7 @@ fn table(title: &str, entries: &[Entry], truth: &[Option<f32>], tally: &mut Tall
 fn evaluate((factors, plus): (&[(f32, f32)], f32)) -> Result<f32> {
     let (left, right): (Vec<f32>, Vec<f32>) = factors.iter().copied().unzip();
     let mut sum = [0.0];
-    let (x, w) = (
-        MatRef::new(&left, 1, left.len())?,
-        MatRef::new(&right, right.len(), 1)?,
-    );
-    linear(
-        x,
-        w,
-        Some(&[plus]),
-        Activation::Identity,
-        MatMut::new(&mut sum, 1, 1)?,
-    )?;
+    let (x, w) = (MatRef::new(&left, 1, left.len())?, MatRef::new(&right, right.len(), 1)?);
+    linear(x, w, Some(&[plus]), Activation::Identity, MatMut::new(&mut sum, 1, 1)?)?;
     Ok(sum[0])
 }

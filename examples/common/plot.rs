@@ -69,9 +69,7 @@ pub fn draw(path: &Path, title: &str, panels: &[Panel]) -> Result<(), Failure> {
     let root = SVGBackend::new(path, (width, 480)).into_drawing_area();
     let fail = |error: String| format!("cannot draw {}: {error}", path.display());
     root.fill(&WHITE).map_err(|error| fail(error.to_string()))?;
-    let below = root
-        .titled(title, ("sans-serif", 22))
-        .map_err(|error| fail(error.to_string()))?;
+    let below = root.titled(title, ("sans-serif", 22)).map_err(|error| fail(error.to_string()))?;
     for (area, panel) in below.split_evenly((1, panels.len())).iter().zip(panels) {
         draw_panel(area, panel).map_err(|error| fail(error.to_string()))?;
     }
@@ -126,9 +124,8 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Result<(), DrawingAreaError
 
 /// From the least to the greatest value, with a margin of that share on both sides.
 fn range(values: impl Iterator<Item = f64>, margin: f64) -> std::ops::Range<f64> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
     // A chart without points, or with all of them at one height, still needs an axis of some length.
     if low > high {
         return 0.0..1.0;

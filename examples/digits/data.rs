@@ -35,23 +35,13 @@ pub fn read(path: &Path) -> Result<Dataset, Failure> {
         let at = |what: String| problem(format!("row {}: {what}", row + 1));
         let record = record.map_err(|error| problem(format!("not a gzipped CSV file: {error}")))?;
         if record.len() != PIXELS + 1 {
-            return Err(at(format!(
-                "{} values, but {PIXELS} pixels and a label are needed",
-                record.len()
-            ))
-            .into());
+            return Err(
+                at(format!("{} values, but {PIXELS} pixels and a label are needed", record.len())).into()
+            );
         }
         for (column, text) in record.iter().enumerate() {
-            let most = if column < PIXELS {
-                DARKEST
-            } else {
-                CLASSES as f32 - 1.0
-            };
-            let value = text
-                .trim()
-                .parse::<f32>()
-                .ok()
-                .filter(|value| (0.0..=most).contains(value));
+            let most = if column < PIXELS { DARKEST } else { CLASSES as f32 - 1.0 };
+            let value = text.trim().parse::<f32>().ok().filter(|value| (0.0..=most).contains(value));
             let value =
                 value.ok_or_else(|| at(format!("value {} is `{text}`, not in 0..{most}", column + 1)))?;
             if column < PIXELS {

@@ -40,11 +40,7 @@ pub fn confusion(counts: &[Vec<u64>]) -> String {
     for (class, row) in counts.iter().enumerate() {
         out.push_str(&format!("    {class:>14}"));
         for &count in row {
-            out.push_str(&if count == 0 {
-                "   .".to_owned()
-            } else {
-                format!("{count:>4}")
-            });
+            out.push_str(&if count == 0 { "   .".to_owned() } else { format!("{count:>4}") });
         }
         out.push('\n');
     }

@@ -44,10 +44,7 @@ pub struct Gradient {
 impl Gradient {
     /// Nothing summed yet.
     pub fn zeros(layer: &Layer) -> Self {
-        Gradient {
-            weight: vec![0.0; layer.weight.len()],
-            bias: vec![0.0; layer.bias.len()],
-        }
+        Gradient { weight: vec![0.0; layer.weight.len()], bias: vec![0.0; layer.bias.len()] }
     }
 }
 
@@ -77,11 +74,7 @@ pub fn backward(
     for n in (0..layers.len()).rev() {
         let (layer, gradient) = (&layers[n], &mut gradients[n]);
         let (inputs, outputs) = (layer.inputs, layer.outputs);
-        let source = if layer.activation.saves_input() {
-            &saved[n].z
-        } else {
-            &saved[n].y
-        };
+        let source = if layer.activation.saves_input() { &saved[n].z } else { &saved[n].y };
         for (delta, &source) in delta.iter_mut().zip(source) {
             *delta = activation_gradient(layer.activation, source, *delta);
         }

@@ -42,15 +42,7 @@ pub fn exp(x: f32) -> f32 {
     let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
     let r = n.mul_add(-LN2_HI, x);
     let r = n.mul_add(-LN2_LO, r);
-    let c = [
-        0.001_382_046_8,
-        0.008_369_25,
-        0.041_668_285,
-        0.166_665_17,
-        0.499_999_94,
-        1.0,
-        1.0,
-    ];
+    let c = [0.001_382_046_8, 0.008_369_25, 0.041_668_285, 0.166_665_17, 0.499_999_94, 1.0, 1.0];
     let p = polynomial(r, c);
     let n = n as i32;
     // In two factors: n reaches from -151 to 128, beyond the exponents of f32.
@@ -68,11 +60,7 @@ pub fn log(x: f32) -> f32 {
     if x == f32::INFINITY {
         return x;
     }
-    let (scaled, correction) = if x < f32::MIN_POSITIVE {
-        (x * 8_388_608.0, -23.0)
-    } else {
-        (x, 0.0)
-    };
+    let (scaled, correction) = if x < f32::MIN_POSITIVE { (x * 8_388_608.0, -23.0) } else { (x, 0.0) };
     let exponent = (scaled.to_bits() as i32 - std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32) >> 23;
     let f = f32::from_bits((scaled.to_bits() as i32 - (exponent << 23)) as u32) - 1.0;
     let e = exponent as f32 + correction;
@@ -105,13 +93,7 @@ pub fn log1p(u: f32) -> f32 {
 pub fn tanh(x: f32) -> f32 {
     let a = x.abs();
     if a < 0.625 {
-        let c = [
-            -0.005_716_203,
-            0.020_649_709,
-            -0.053_743_172,
-            0.133_314_86,
-            -0.333_332_84,
-        ];
+        let c = [-0.005_716_203, 0.020_649_709, -0.053_743_172, 0.133_314_86, -0.333_332_84];
         let square = x * x;
         return (polynomial(square, c) * square).mul_add(x, x);
     }

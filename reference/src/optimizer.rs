@@ -9,23 +9,11 @@
 pub enum Optimizer {
     /// `g += decay w; v = momentum v + (1 - dampening) g; w -= lr v`, or with Nesterov's momentum
     /// `w -= lr (g + momentum v)`. The first v is g.
-    Sgd {
-        learning_rate: f32,
-        momentum: f32,
-        dampening: f32,
-        nesterov: bool,
-        weight_decay: f32,
-    },
+    Sgd { learning_rate: f32, momentum: f32, dampening: f32, nesterov: bool, weight_decay: f32 },
     /// Kingma and Ba, 2015: running means of the gradient and of its square, both corrected for having begun
     /// at 0. `decoupled` is AdamW (Loshchilov and Hutter, 2019): the decay shrinks the weight instead of
     /// entering the gradient.
-    Adam {
-        learning_rate: f32,
-        betas: (f64, f64),
-        eps: f32,
-        weight_decay: f32,
-        decoupled: bool,
-    },
+    Adam { learning_rate: f32, betas: (f64, f64), eps: f32, weight_decay: f32, decoupled: bool },
 }
 
 /// What is remembered of one weight.
@@ -48,10 +36,7 @@ pub struct Clock {
 impl Clock {
     /// Before the first update.
     pub fn start() -> Self {
-        Clock {
-            t: 0,
-            powers: (1.0, 1.0),
-        }
+        Clock { t: 0, powers: (1.0, 1.0) }
     }
 
     /// The next update.
@@ -67,37 +52,18 @@ impl Clock {
 /// The new weight; `g` is the mean gradient after clipping.
 pub fn update(optimizer: &Optimizer, clock: Clock, mut g: f32, weight: f32, memory: &mut Memory) -> f32 {
     match *optimizer {
-        Optimizer::Sgd {
-            learning_rate,
-            momentum,
-            dampening,
-            nesterov,
-            weight_decay,
-        } => {
+        Optimizer::Sgd { learning_rate, momentum, dampening, nesterov, weight_decay } => {
             if weight_decay != 0.0 {
                 g = weight_decay.mul_add(weight, g);
             }
             if momentum != 0.0 {
-                memory.mean = if clock.t == 1 {
-                    g
-                } else {
-                    momentum.mul_add(memory.mean, (1.0 - dampening) * g)
-                };
-                g = if nesterov {
-                    momentum.mul_add(memory.mean, g)
-                } else {
-                    memory.mean
-                };
+                memory.mean =
+                    if clock.t == 1 { g } else { momentum.mul_add(memory.mean, (1.0 - dampening) * g) };
+                g = if nesterov { momentum.mul_add(memory.mean, g) } else { memory.mean };
             }
             (-learning_rate).mul_add(g, weight)
         }
-        Optimizer::Adam {
-            learning_rate,
-            betas: (beta1, beta2),
-            eps,
-            weight_decay,
-            decoupled,
-        } => {
+        Optimizer::Adam { learning_rate, betas: (beta1, beta2), eps, weight_decay, decoupled } => {
             let mut kept = weight;
             if decoupled {
                 let keep = 1.0 - f64::from(learning_rate) * f64::from(weight_decay);

@@ -19,13 +19,7 @@ pub struct Strided<'a> {
 impl<'a> Strided<'a> {
     /// Rows one after another.
     pub fn row_major(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        Strided {
-            data,
-            rows,
-            cols,
-            row_stride: cols,
-            col_stride: 1,
-        }
+        Strided { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
     /// The transpose: the same data, read with the strides swapped.
@@ -48,12 +42,7 @@ impl<'a> Strided<'a> {
 /// `alpha A B + beta C`, row-major: BLAS calls it `sgemm`. C is not read when beta is 0, and A and B are not
 /// read when alpha is 0: what is not read may hold NaN.
 pub fn gemm(alpha: f32, a: Strided, b: Strided, beta: f32, c: Strided) -> Vec<f32> {
-    chains(
-        alpha,
-        a,
-        b,
-        |i, j| if beta == 0.0 { 0.0 } else { beta * c.at(i, j) },
-    )
+    chains(alpha, a, b, |i, j| if beta == 0.0 { 0.0 } else { beta * c.at(i, j) })
 }
 
 /// `activation(X W + b)`, row-major: X is a batch of samples, one in each row, and W is `[in, out]`.

@@ -72,14 +72,7 @@ impl Trainer {
         let loss = terms(self.loss, y, batch.targets);
         let mean = mean(&loss.terms);
         self.count += loss.terms.len() as u64;
-        backward(
-            &self.layers,
-            batch.x,
-            batch.rows,
-            &saved,
-            loss.delta,
-            &mut self.gradients,
-        );
+        backward(&self.layers, batch.x, batch.rows, &saved, loss.delta, &mut self.gradients);
         mean
     }
 
@@ -89,11 +82,7 @@ impl Trainer {
         let scale = 1.0 / self.count as f32;
         let (coefficient, limit) = self.clipping(scale);
         self.clock.tick(&self.optimizer);
-        let layers = self
-            .layers
-            .iter_mut()
-            .zip(&self.gradients)
-            .zip(&mut self.memories);
+        let layers = self.layers.iter_mut().zip(&self.gradients).zip(&mut self.memories);
         for ((layer, gradient), (weight_memory, bias_memory)) in layers {
             for (values, gradient, memory) in [
                 (&mut layer.weight, &gradient.weight, weight_memory),

@@ -97,18 +97,8 @@ impl Activation {
     pub fn gradient(self, saved: &[f32], grad: &mut [f32]) -> Result<()> {
         self.validate()?;
         if saved.len() != grad.len() {
-            let (op, name, cure) = (
-                "Activation::gradient",
-                "saved",
-                "one value for each value of grad",
-            );
-            return Err(Error::Length {
-                op,
-                name,
-                got: saved.len(),
-                want: grad.len(),
-                cure,
-            });
+            let (op, name, cure) = ("Activation::gradient", "saved", "one value for each value of grad");
+            return Err(Error::Length { op, name, got: saved.len(), want: grad.len(), cure });
         }
         elementwise::activation_gradient(Isa::try_current()?, self, saved, grad);
         Ok(())

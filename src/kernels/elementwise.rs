@@ -65,11 +65,7 @@ pub(crate) fn activate_slice<S: Simd>(s: S, activation: Activation, xs: &mut [f3
 /// the output otherwise.
 pub(crate) fn activation_gradient(isa: Isa, activation: Activation, saved: &[f32], grad: &mut [f32]) {
     assert_eq!(saved.len(), grad.len(), "one saved value for each gradient");
-    isa.dispatch(Gradient {
-        activation,
-        saved,
-        grad,
-    });
+    isa.dispatch(Gradient { activation, saved, grad });
 }
 
 struct Gradient<'a> {
@@ -83,11 +79,7 @@ impl Body for Gradient<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Gradient {
-            activation,
-            saved,
-            grad,
-        } = self;
+        let Gradient { activation, saved, grad } = self;
         let (zero, one) = (s.splat(0.0), s.splat(1.0));
         let (from, to, len) = (saved.as_ptr(), grad.as_mut_ptr(), grad.len());
         macro_rules! each {
@@ -105,10 +97,7 @@ impl Body for Gradient<'_> {
                     let mask = s.first(len - i);
                     // SAFETY: the mask is true in the len - i lanes that exist in both slices.
                     unsafe {
-                        let ($y, $g) = (
-                            s.load_first(from.add(i), mask),
-                            s.load_first(to.add(i), mask),
-                        );
+                        let ($y, $g) = (s.load_first(from.add(i), mask), s.load_first(to.add(i), mask));
                         s.store_first(to.add(i), mask, $body);
                     }
                 }

@@ -92,13 +92,7 @@ pub(crate) fn elements<L: ElementLoss>(
         t.len() == y.len() && terms.len() == y.len() && delta.len() == y.len(),
         "outputs, targets, terms and derivatives are equally many"
     );
-    isa.dispatch(Elements {
-        loss,
-        y,
-        t,
-        terms,
-        delta,
-    });
+    isa.dispatch(Elements { loss, y, t, terms, delta });
 }
 
 struct CrossEntropy<'a> {
@@ -198,11 +192,5 @@ pub(crate) fn cross_entropy(
         !classes.is_empty() && terms.len() == classes.len() && delta.len() == logits.len(),
         "a row of logits and derivatives, a class and a term for each sample"
     );
-    isa.dispatch(CrossEntropy {
-        smoothing,
-        logits,
-        classes,
-        terms,
-        delta,
-    });
+    isa.dispatch(CrossEntropy { smoothing, logits, classes, terms, delta });
 }

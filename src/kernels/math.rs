@@ -60,15 +60,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let n = s.sub(shifted, s.splat(ROUND));
     let r = s.fma(n, s.splat(-LN2_HI), x);
     let r = s.fma(n, s.splat(-LN2_LO), r);
-    let c = [
-        0.001_382_046_8,
-        0.008_369_25,
-        0.041_668_285,
-        0.166_665_17,
-        0.499_999_94,
-        1.0,
-        1.0,
-    ];
+    let c = [0.001_382_046_8, 0.008_369_25, 0.041_668_285, 0.166_665_17, 0.499_999_94, 1.0, 1.0];
     let p = polynomial(s, r, c);
     // 2^n in two factors, because n reaches from -151 to 128: the first product is exact.
     let n = s.sub_int(shifted, s.splat(ROUND));
@@ -128,13 +120,7 @@ pub(crate) fn log1p<S: Simd>(s: S, u: S::V) -> S::V {
 pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let a = abs(s, x);
     let square = s.mul(x, x);
-    let c = [
-        -0.005_716_203,
-        0.020_649_709,
-        -0.053_743_172,
-        0.133_314_86,
-        -0.333_332_84,
-    ];
+    let c = [-0.005_716_203, 0.020_649_709, -0.053_743_172, 0.133_314_86, -0.333_332_84];
     let near = s.fma(s.mul(polynomial(s, square, c), square), x, x);
     let e = exp(s, s.add(a, a));
     let one = s.splat(1.0);
@@ -221,10 +207,7 @@ pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let low = at_least(s, x, -15.0);
     // The other end only keeps v finite: sigmoid is 1 long before.
     let bounded = at_most(s, low, 15.0);
-    let v = s.mul(
-        bounded,
-        s.fma(s.mul(bounded, bounded), s.splat(GELU_B), s.splat(GELU_A)),
-    );
+    let v = s.mul(bounded, s.fma(s.mul(bounded, bounded), s.splat(GELU_B), s.splat(GELU_A)));
     times_sigmoid(s, low, v)
 }
 

@@ -1,6 +1,7 @@
 //! Copies of operands, made where reading them in place would be slow or impossible.
 
 use super::tile::PANEL;
+use crate::simd::Simd;
 
 /// Values that packing `k` x `n` of B takes.
 pub(crate) fn packed_len(k: usize, n: usize) -> usize {
@@ -19,10 +20,14 @@ impl Operand {
     /// The operand whose element (0, 0) is element (i, j) of this one.
     #[inline(always)]
     pub(super) fn at(self, i: usize, j: usize) -> Operand {
-        let ptr = self
-            .ptr
-            .wrapping_offset(i as isize * self.row + j as isize * self.col);
+        let ptr = self.ptr.wrapping_offset(i as isize * self.row + j as isize * self.col);
         Operand { ptr, ..self }
+    }
+
+    /// The transpose.
+    #[inline(always)]
+    pub(super) fn t(self) -> Operand {
+        Operand { row: self.col, col: self.row, ..self }
     }
 }
 
@@ -31,67 +36,104 @@ impl Operand {
 ///
 /// # Safety
 /// `b` is readable for `k` rows and `n` columns.
-pub(super) unsafe fn pack_b(b: Operand, k: usize, n: usize, out: &mut [f32]) {
-    for (panel, out) in out[..packed_len(k, n)].chunks_exact_mut(k * PANEL).enumerate() {
-        let cols = (n - panel * PANEL).min(PANEL);
-        let source = b.at(0, panel * PANEL);
-        if cols < PANEL {
-            out.fill(0.0);
-        }
-        if b.col == 1 {
-            for (p, row) in out.chunks_exact_mut(PANEL).enumerate() {
-                // SAFETY: row p < k has n contiguous columns, of which this panel has `cols`.
-                let values = unsafe { std::slice::from_raw_parts(source.at(p, 0).ptr, cols) };
-                row[..cols].copy_from_slice(values);
-            }
-        } else {
-            // Sixteen rows at a time: as many cache lines of the panel as stay in L1 while a column is read.
-            for (block, rows) in out.chunks_mut(16 * PANEL).enumerate() {
-                for j in 0..cols {
-                    for (p, row) in rows.chunks_exact_mut(PANEL).enumerate() {
-                        // SAFETY: row 16 * block + p < k and column j < cols exist.
-                        row[j] = unsafe { *source.at(16 * block + p, j).ptr };
+#[inline(always)]
+pub(super) unsafe fn pack_b<S: Simd>(s: S, b: Operand, k: usize, n: usize, out: &mut [f32]) {
+    let out = &mut out[..packed_len(k, n)];
+    if !n.is_multiple_of(PANEL) {
+        out[n / PANEL * PANEL * k..].fill(0.0);
+    }
+    if b.col == 1 {
+        // Row after row, so that B is read in the order in which it lies.
+        for p in 0..k {
+            for j in (0..n).step_by(PANEL) {
+                let (from, to) = (b.at(p, j).ptr, &mut out[(j / PANEL * k + p) * PANEL..][..PANEL]);
+                for v in (0..PANEL).step_by(S::LANES) {
+                    let cols = n - j;
+                    // SAFETY: row p < k has `cols` columns from j on; the panel's row has PANEL.
+                    unsafe {
+                        if v + S::LANES <= cols {
+                            s.store(to.as_mut_ptr().add(v), s.load(from.wrapping_add(v)));
+                        } else if v < cols {
+                            let mask = s.first(cols - v);
+                            s.store_first(
+                                to.as_mut_ptr().add(v),
+                                mask,
+                                s.load_first(from.wrapping_add(v), mask),
+                            );
+                        }
                     }
                 }
             }
         }
+        return;
+    }
+    for (panel, out) in out.chunks_exact_mut(k.max(1) * PANEL).enumerate() {
+        let cols = (n - panel * PANEL).min(PANEL);
+        // SAFETY: the panel's columns of B are readable, and `out` holds k rows of PANEL values.
+        unsafe { transpose(s, b.at(0, panel * PANEL).t(), (cols, k), out.as_mut_ptr(), (PANEL as isize, 1)) };
     }
 }
 
-/// Copies `rows` x `k` of `alpha * A` to where a tile reads it well, and returns it as an operand: rows stay rows if A's
-/// are contiguous, otherwise step after step of k.
+/// Writes `rows` x `cols` of `from` to `to`, where element (i, j) goes to `to[j * strides.0 + i * strides.1]`: in blocks
+/// of whole vectors where both sides are contiguous the one way and the other, one by one elsewhere.
 ///
 /// # Safety
-/// `a` is readable for `rows` rows and `k` columns; `out` holds `rows * k` values.
+/// The elements of `from` are readable and their places in `to` writable.
+#[inline(always)]
+pub(super) unsafe fn transpose<S: Simd>(
+    s: S,
+    from: Operand,
+    (rows, cols): (usize, usize),
+    to: *mut f32,
+    strides: (isize, isize),
+) {
+    let block = S::LANES;
+    let (whole_rows, whole_cols) =
+        if from.col == 1 && strides.1 == 1 { (rows / block * block, cols / block * block) } else { (0, 0) };
+    let place = |i: usize, j: usize| to.wrapping_offset(j as isize * strides.0 + i as isize * strides.1);
+    for j in (0..whole_cols).step_by(block) {
+        for i in (0..whole_rows).step_by(block) {
+            // SAFETY: this block lies inside of what the caller vouches for.
+            unsafe { s.transpose(from.at(i, j).ptr, from.row, place(i, j), strides.0) };
+        }
+    }
+    for i in 0..rows {
+        let first = if i < whole_rows { whole_cols } else { 0 };
+        for j in first..cols {
+            // SAFETY: element (i, j) is one of those that the caller vouches for.
+            unsafe { *place(i, j) = *from.at(i, j).ptr };
+        }
+    }
+}
+
+/// Values from one row of a copied block of A to the next: whole cache lines and one more, so that the rows of a tile
+/// do not share a cache set.
+pub(super) fn copied_stride(k: usize) -> usize {
+    k.next_multiple_of(32) + 16
+}
+
+/// Copies `rows` x `k` of `alpha * A` to rows [`copied_stride`] apart.
+///
+/// # Safety
+/// `a` is readable for `rows` rows and `k` columns.
 #[inline(always)]
 pub(super) unsafe fn copy_a(alpha: f32, a: Operand, rows: usize, k: usize, out: &mut [f32]) -> Operand {
-    let out = &mut out[..rows * k];
-    let ptr = out.as_ptr();
-    // One rounding of alpha * a; by 1 it is none.
-    if a.col == 1 {
-        for (i, row) in out.chunks_exact_mut(k).enumerate() {
+    let stride = copied_stride(k);
+    for (i, to) in out[..rows * stride].chunks_exact_mut(stride).enumerate() {
+        if a.col == 1 {
             // SAFETY: row i < rows has k contiguous columns.
             let values = unsafe { std::slice::from_raw_parts(a.at(i, 0).ptr, k) };
-            for (to, from) in row.iter_mut().zip(values) {
+            // One rounding of alpha * a; by 1 it is none.
+            for (to, from) in to.iter_mut().zip(values) {
                 *to = alpha * from;
             }
-        }
-        Operand {
-            ptr,
-            row: k as isize,
-            col: 1,
-        }
-    } else {
-        for (p, step) in out.chunks_exact_mut(rows).enumerate() {
-            for (i, to) in step.iter_mut().enumerate() {
+        } else {
+            for (p, to) in to[..k].iter_mut().enumerate() {
                 // SAFETY: row i < rows and column p < k exist.
                 *to = alpha * unsafe { *a.at(i, p).ptr };
             }
         }
-        Operand {
-            ptr,
-            row: 1,
-            col: rows as isize,
-        }
     }
+    let ptr = out.as_ptr();
+    Operand { ptr, row: stride as isize, col: 1 }
 }

@@ -20,9 +20,7 @@ const STEPS: usize = 20_000;
 /// ```
 pub fn fma_peak(isa: Isa) -> f64 {
     let start = Instant::now();
-    black_box(isa.dispatch(Chains {
-        factor: black_box(0.5),
-    }));
+    black_box(isa.dispatch(Chains { factor: black_box(0.5) }));
     let flops = (2 * CHAINS * STEPS * isa.lanes()) as f64;
     flops / start.elapsed().as_secs_f64()
 }

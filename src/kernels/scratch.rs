@@ -1,6 +1,6 @@
 //! Memory for packed operands: one buffer for each thread, aligned to a cache line, grown and kept.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 /// Sixteen values that start on a cache line.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -37,14 +37,25 @@ impl AlignedBuffer {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<AlignedBuffer> = RefCell::default();
+    static SCRATCH: Cell<AlignedBuffer> = Cell::default();
 }
 
-/// Runs `f` with this thread's scratch of at least `len` values, whose contents are whatever was left there.
-/// `f` must not come back here: products never nest.
-pub(super) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|buffer| {
-        buffer.grow(len);
-        f(buffer.as_mut_slice())
-    })
+/// This thread's scratch, of at least `len` values, which are whatever was left there. [`give_back`] keeps it for the
+/// next call. (Taken and given back, because a closure that ran on it would be compiled without the instruction set.)
+#[inline(always)]
+pub(super) fn take(len: usize) -> AlignedBuffer {
+    if len == 0 {
+        return AlignedBuffer::default();
+    }
+    let mut buffer = SCRATCH.take();
+    buffer.grow(len);
+    buffer
+}
+
+/// Keeps scratch for the next call on this thread.
+#[inline(always)]
+pub(super) fn give_back(buffer: AlignedBuffer) {
+    if !buffer.0.is_empty() {
+        SCRATCH.set(buffer);
+    }
 }

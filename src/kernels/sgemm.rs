@@ -7,7 +7,7 @@ use super::parallel;
 use super::scratch::AlignedBuffer;
 use super::tile::Start;
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::Isa;
+use crate::simd::{Body, Isa, Simd};
 
 /// `C = alpha A B + beta C` on raw pointers: argument for argument `matrixmultiply::sgemm`, as a drop-in.
 ///
@@ -50,24 +50,12 @@ pub unsafe fn sgemm(
         n,
         k: if alpha == 0.0 { 0 } else { k },
         alpha,
-        a: Operand {
-            ptr: a,
-            row: rsa,
-            col: csa,
-        },
-        b: Rhs::Plain(Operand {
-            ptr: b,
-            row: rsb,
-            col: csb,
-        }),
+        a: Operand { ptr: a, row: rsa, col: csa },
+        b: Rhs::Plain(Operand { ptr: b, row: rsb, col: csb }),
         c,
         c_row: rsc,
         c_col: csc,
-        start: if beta == 0.0 {
-            Start::Zero
-        } else {
-            Start::Scaled(beta)
-        },
+        start: if beta == 0.0 { Start::Zero } else { Start::Scaled(beta) },
         activation: Activation::Identity,
     };
     // SAFETY: what `Product` needs is what this function's contract says.
@@ -76,11 +64,7 @@ pub unsafe fn sgemm(
 
 fn operand(view: MatRef) -> Operand {
     // A stride that no element uses may be any number; those in use index a slice, so they fit.
-    Operand {
-        ptr: view.as_ptr(),
-        row: view.row_stride() as isize,
-        col: view.col_stride() as isize,
-    }
+    Operand { ptr: view.as_ptr(), row: view.row_stride() as isize, col: view.col_stride() as isize }
 }
 
 /// What the right-hand side of [`run`] is.
@@ -160,8 +144,7 @@ impl Panels {
         let (k, n) = (b.rows(), b.cols());
         let mut data = AlignedBuffer::zeros(packed_len(k, n));
         if k > 0 && n > 0 {
-            // SAFETY: the view was checked to hold k rows and n columns.
-            unsafe { pack_b(operand(b), k, n, data.as_mut_slice()) };
+            Isa::current().dispatch(Pack { b: operand(b), k, n, out: data.as_mut_slice() });
         }
         Panels { data, k, n }
     }
@@ -169,5 +152,22 @@ impl Panels {
     /// Rows and columns of the matrix that was packed.
     pub(crate) fn shape(&self) -> (usize, usize) {
         (self.k, self.n)
+    }
+}
+
+struct Pack<'a> {
+    b: Operand,
+    k: usize,
+    n: usize,
+    out: &'a mut [f32],
+}
+
+impl Body for Pack<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        // SAFETY: `Panels::new` made it of a view, which was checked to hold k rows and n columns.
+        unsafe { pack_b(s, self.b, self.k, self.n, self.out) }
     }
 }

@@ -11,6 +11,9 @@ use crate::simd::{Body, Simd};
 /// Columns in a panel of packed B: the tile width of the widest instruction set, a multiple of all the others.
 pub(super) const PANEL: usize = 32;
 
+/// Steps of k from which asking for the next tile's part of C costs nothing against the tile itself.
+const PREFETCH_STEPS: usize = 128;
+
 /// Where the chains of a tile begin.
 #[derive(Clone, Copy)]
 pub(super) enum Start {
@@ -18,6 +21,8 @@ pub(super) enum Start {
     Zero,
     /// At one value for each column: C is not read.
     Bias(*const f32),
+    /// At one value for each row: C is not read.
+    BiasRows(*const f32),
     /// At this multiple of C.
     Scaled(f32),
 }
@@ -45,6 +50,8 @@ pub(super) struct Tile {
     pub b_panel: isize,
     pub c: *mut f32,
     pub c_row: isize,
+    /// Where the next tile of C starts: its lines are asked for while this tile is computed.
+    pub c_next: *const f32,
     pub cols: usize,
     pub start: Start,
     pub finish: Finish,
@@ -73,13 +80,7 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
         macro_rules! load {
             ($p:expr, $j:expr) => {
                 // SAFETY: whoever made the `Tile` vouches that its `cols` columns exist in every row.
-                unsafe {
-                    if FULL {
-                        s.load($p)
-                    } else {
-                        s.load_first($p, masks[$j])
-                    }
-                }
+                unsafe { if FULL { s.load($p) } else { s.load_first($p, masks[$j]) } }
             };
         }
 
@@ -94,15 +95,31 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
                     }
                 }
             }
+            Start::BiasRows(bias) => {
+                for i in 0..ROWS {
+                    // SAFETY: there is one value for each of the tile's rows.
+                    let v = s.splat(unsafe { *bias.wrapping_add(i) });
+                    for j in 0..NV {
+                        acc[i][j] = v;
+                    }
+                }
+            }
             Start::Scaled(beta) => {
                 let beta = s.splat(beta);
                 for i in 0..ROWS {
                     for j in 0..NV {
-                        let c =
-                            t.c.wrapping_offset(i as isize * t.c_row)
-                                .wrapping_add(j * S::LANES);
+                        let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
                         acc[i][j] = s.mul(beta, load!(c.cast_const(), j));
                     }
+                }
+            }
+        }
+
+        if t.k >= PREFETCH_STEPS {
+            for i in 0..ROWS {
+                for j in 0..NV {
+                    let c = t.c_next.wrapping_offset(i as isize * t.c_row);
+                    s.prefetch(c.wrapping_add(j * S::LANES));
                 }
             }
         }
@@ -114,20 +131,41 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
         }
         let mut b = t.b;
         for _ in 0..t.k {
-            let mut bv = [s.splat(0.0); NV];
-            for j in 0..NV {
-                let col = j * S::LANES;
-                let p = b
-                    .wrapping_offset((col / PANEL) as isize * t.b_panel)
-                    .wrapping_add(col % PANEL);
-                bv[j] = load!(p, j);
+            macro_rules! b {
+                ($j:expr) => {{
+                    let (panel, col) = ($j * S::LANES / PANEL, $j * S::LANES % PANEL);
+                    load!(b.wrapping_offset(panel as isize * t.b_panel).wrapping_add(col), $j)
+                }};
             }
-            for i in 0..ROWS {
-                let p = a[i / 3].wrapping_offset((i % 3) as isize * t.a_row);
-                // SAFETY: row i < ROWS at this step of k exists: vouched for by whoever made the `Tile`.
-                let av = s.splat(unsafe { *p });
+            macro_rules! a {
+                ($i:expr) => {{
+                    let p = a[$i / 3].wrapping_offset(($i % 3) as isize * t.a_row);
+                    // SAFETY: row i < ROWS at this step of k exists: vouched for by whoever made the `Tile`.
+                    s.splat(unsafe { *p })
+                }};
+            }
+            // Whichever of A's column and B's row is shorter waits in registers.
+            if ROWS < NV {
+                let mut av = [s.splat(0.0); ROWS];
+                for i in 0..ROWS {
+                    av[i] = a!(i);
+                }
                 for j in 0..NV {
-                    acc[i][j] = s.fma(av, bv[j], acc[i][j]);
+                    let bv = b!(j);
+                    for i in 0..ROWS {
+                        acc[i][j] = s.fma(av[i], bv, acc[i][j]);
+                    }
+                }
+            } else {
+                let mut bv = [s.splat(0.0); NV];
+                for j in 0..NV {
+                    bv[j] = b!(j);
+                }
+                for i in 0..ROWS {
+                    let av = a!(i);
+                    for j in 0..NV {
+                        acc[i][j] = s.fma(av, bv[j], acc[i][j]);
+                    }
                 }
             }
             for g in 0..4 {
@@ -158,9 +196,7 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
         }
         for i in 0..ROWS {
             for j in 0..NV {
-                let c =
-                    t.c.wrapping_offset(i as isize * t.c_row)
-                        .wrapping_add(j * S::LANES);
+                let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
                 // SAFETY: as for loads: the first `cols` columns of row i exist, and are ours to write.
                 unsafe {
                     if FULL {

@@ -69,10 +69,7 @@ pub(crate) struct Change<'a> {
 
 impl Change<'_> {
     fn assert_len(&self, len: usize) {
-        assert!(
-            self.old.len() == len && self.new.len() == len,
-            "state fits its weights"
-        );
+        assert!(self.old.len() == len && self.new.len() == len, "state fits its weights");
     }
 }
 
@@ -102,11 +99,8 @@ impl Body for Sgd<'_> {
                 g = s.fma(decay, weight, g);
             }
             if let Some(velocity) = &mut velocity {
-                let v = if rule.first {
-                    g
-                } else {
-                    s.fma(momentum, read(s, velocity.old, i), s.mul(share, g))
-                };
+                let v =
+                    if rule.first { g } else { s.fma(momentum, read(s, velocity.old, i), s.mul(share, g)) };
                 write(s, velocity.new, i, v);
                 check = s.fma(v, zero, check);
                 g = if rule.nesterov { s.fma(momentum, v, g) } else { v };
@@ -133,13 +127,7 @@ pub(crate) fn sgd(
     if let Some(velocity) = &velocity {
         velocity.assert_len(grad.len());
     }
-    isa.dispatch(Sgd {
-        rule,
-        scaling,
-        grad,
-        weights,
-        velocity,
-    })
+    isa.dispatch(Sgd { rule, scaling, grad, weights, velocity })
 }
 
 struct Adam<'a> {
@@ -198,12 +186,5 @@ pub(crate) fn adam(
     weights.assert_len(grad.len());
     mean.assert_len(grad.len());
     square.assert_len(grad.len());
-    isa.dispatch(Adam {
-        rule,
-        scaling,
-        grad,
-        weights,
-        mean,
-        square,
-    })
+    isa.dispatch(Adam { rule, scaling, grad, weights, mean, square })
 }

@@ -51,14 +51,7 @@ impl Init {
                 Init::HeNormal => ((2.0 / fan_in).sqrt(), true),
                 Init::Zeros => continue,
             };
-            let mut draw = || {
-                (bound
-                    * if normal {
-                        random.normal()
-                    } else {
-                        random.symmetric()
-                    }) as f32
-            };
+            let mut draw = || (bound * if normal { random.normal() } else { random.symmetric() }) as f32;
             let (weight, bias) = layer.parts_mut();
             for o in 0..outputs {
                 for i in 0..inputs {
@@ -156,10 +149,7 @@ mod tests {
         // Four standard errors of each moment: sqrt(1/n), sqrt(2/n), sqrt(15/n), sqrt(96/n).
         for (p, want, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)] {
             let error = (moment(p) - want).abs();
-            assert!(
-                error < 4.0 * (variance / f64::from(n)).sqrt(),
-                "moment {p} is off by {error}"
-            );
+            assert!(error < 4.0 * (variance / f64::from(n)).sqrt(), "moment {p} is off by {error}");
         }
     }
 

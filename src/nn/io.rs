@@ -46,11 +46,7 @@ impl Mlp {
             ));
             tensors.push((format!("layers.{n}.bias"), vec![outputs], bytes(layer.bias())));
         }
-        let format = |problem: String| Error::Format {
-            op: "Mlp::save",
-            path: path.into(),
-            problem,
-        };
+        let format = |problem: String| Error::Format { op: "Mlp::save", path: path.into(), problem };
         let views = tensors
             .iter()
             .map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
@@ -58,11 +54,7 @@ impl Mlp {
             .map_err(|error| format(error.to_string()))?;
         let file =
             safetensors::serialize(views, Some(metadata)).map_err(|error| format(error.to_string()))?;
-        write_whole(path, &file).map_err(|source| Error::Io {
-            op: "Mlp::save",
-            path: path.into(),
-            source,
-        })
+        write_whole(path, &file).map_err(|source| Error::Io { op: "Mlp::save", path: path.into(), source })
     }
 
     /// Reads a network that [`Mlp::save`] wrote.
@@ -72,16 +64,9 @@ impl Mlp {
     /// or layers that do not fit each other.
     pub fn load(path: impl AsRef<Path>) -> Result<Mlp> {
         let path = path.as_ref();
-        let file = fs::read(path).map_err(|source| Error::Io {
-            op: "Mlp::load",
-            path: path.into(),
-            source,
-        })?;
-        parse(&file).map_err(|problem| Error::Format {
-            op: "Mlp::load",
-            path: path.into(),
-            problem,
-        })
+        let file =
+            fs::read(path).map_err(|source| Error::Io { op: "Mlp::load", path: path.into(), source })?;
+        parse(&file).map_err(|problem| Error::Format { op: "Mlp::load", path: path.into(), problem })
     }
 }
 
@@ -97,27 +82,18 @@ fn parse(file: &[u8]) -> std::result::Result<Mlp, String> {
     if format != FORMAT {
         return Err(format!("its format is `{format}`, this version reads `{FORMAT}`"));
     }
-    let count: usize = metadata
-        .get("layers")
-        .and_then(|n| n.parse().ok())
-        .ok_or("its metadata lacks `layers`")?;
+    let count: usize =
+        metadata.get("layers").and_then(|n| n.parse().ok()).ok_or("its metadata lacks `layers`")?;
     if count == 0 || tensors.len() != count.checked_mul(2).ok_or("its metadata `layers` overflows")? {
-        return Err(format!(
-            "its metadata says {count} layers, but it holds {} tensors",
-            tensors.len()
-        ));
+        return Err(format!("its metadata says {count} layers, but it holds {} tensors", tensors.len()));
     }
     let mut layers: Vec<Linear> = Vec::new();
     for n in 0..count {
         let tensor = |name: String, dimensions: usize| {
-            let tensor = tensors
-                .tensor(&name)
-                .map_err(|_| format!("`{name}` is missing"))?;
+            let tensor = tensors.tensor(&name).map_err(|_| format!("`{name}` is missing"))?;
             if tensor.dtype() != Dtype::F32 || tensor.shape().len() != dimensions {
                 let (dtype, shape) = (tensor.dtype(), tensor.shape());
-                return Err(format!(
-                    "`{name}` is {dtype:?} {shape:?}, not F32 with {dimensions} dimensions"
-                ));
+                return Err(format!("`{name}` is {dtype:?} {shape:?}, not F32 with {dimensions} dimensions"));
             }
             Ok(tensor)
         };
@@ -131,18 +107,14 @@ fn parse(file: &[u8]) -> std::result::Result<Mlp, String> {
                 "layer {n} has weight and bias {shapes:?}, which do not fit the layer before"
             ));
         }
-        let spelled = metadata
-            .get(&format!("layers.{n}.activation"))
-            .ok_or("an activation is missing")?;
+        let spelled = metadata.get(&format!("layers.{n}.activation")).ok_or("an activation is missing")?;
         let activation =
             parse_activation(spelled).ok_or(format!("it has an unknown activation `{spelled}`"))?;
         let mut layer = Linear::zeros(inputs, outputs, activation).map_err(|error| error.to_string())?;
         let values = floats(weight.data());
         let view = MatRef::new(&values, outputs, inputs).map_err(|error| error.to_string())?;
         layer.set_weight(view).map_err(|error| error.to_string())?;
-        layer
-            .set_bias(&floats(bias.data()))
-            .map_err(|error| error.to_string())?;
+        layer.set_bias(&floats(bias.data())).map_err(|error| error.to_string())?;
         layers.push(layer);
     }
     Ok(Mlp::from_layers(layers))
@@ -171,10 +143,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect()
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 /// The activation's name; the slope of LeakyReLU behind a colon, in decimals that give back the same bits.
@@ -188,13 +157,7 @@ fn spell(activation: Activation) -> String {
 fn parse_activation(spelled: &str) -> Option<Activation> {
     use Activation::*;
     if let Some(slope) = spelled.strip_prefix("leaky_relu:") {
-        return slope
-            .parse()
-            .ok()
-            .map(LeakyRelu)
-            .filter(|leaky| leaky.validate().is_ok());
+        return slope.parse().ok().map(LeakyRelu).filter(|leaky| leaky.validate().is_ok());
     }
-    [Identity, Relu, Sigmoid, Tanh, Gelu, GeluTanh, Silu]
-        .into_iter()
-        .find(|known| known.name() == spelled)
+    [Identity, Relu, Sigmoid, Tanh, Gelu, GeluTanh, Silu].into_iter().find(|known| known.name() == spelled)
 }

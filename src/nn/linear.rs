@@ -28,11 +28,7 @@ pub struct Linear {
 impl Linear {
     /// A layer of zeros. The caller has checked the dimensions.
     pub(super) fn zeros(inputs: usize, outputs: usize, activation: Activation) -> Result<Self> {
-        Ok(Linear {
-            weight: Matrix::try_zeros(inputs, outputs)?,
-            bias: vec![0.0; outputs],
-            activation,
-        })
+        Ok(Linear { weight: Matrix::try_zeros(inputs, outputs)?, bias: vec![0.0; outputs], activation })
     }
 
     /// Values in a sample.

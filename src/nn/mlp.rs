@@ -31,12 +31,7 @@ pub struct Mlp {
 impl Mlp {
     /// Starts a network for samples of `inputs` values.
     pub fn builder(inputs: usize) -> MlpBuilder {
-        MlpBuilder {
-            inputs,
-            layers: Vec::new(),
-            init: Init::default(),
-            seed: 0,
-        }
+        MlpBuilder { inputs, layers: Vec::new(), init: Init::default(), seed: 0 }
     }
 
     /// The layers, from input to output.
@@ -98,10 +93,8 @@ impl Mlp {
             });
         }
         let batch = x.rows();
-        let (last, hidden) = self
-            .layers
-            .split_last()
-            .unwrap_or_else(|| unreachable!("build refuses no layers"));
+        let (last, hidden) =
+            self.layers.split_last().unwrap_or_else(|| unreachable!("build refuses no layers"));
         let widest = hidden.iter().map(Linear::out_features).max().unwrap_or(0);
         for buffer in &mut workspace.buffers {
             if buffer.len() < batch * widest {
@@ -113,23 +106,11 @@ impl Mlp {
         let mut input = x;
         for layer in hidden {
             let out = MatMut::new(to, batch, layer.out_features())?;
-            linear(
-                input,
-                layer.weight_in_out(),
-                Some(layer.bias()),
-                layer.activation(),
-                out,
-            )?;
+            linear(input, layer.weight_in_out(), Some(layer.bias()), layer.activation(), out)?;
             (from, to) = (to, from);
             input = MatRef::new(from, batch, layer.out_features())?;
         }
-        linear(
-            input,
-            last.weight_in_out(),
-            Some(last.bias()),
-            last.activation(),
-            y.reborrow(),
-        )
+        linear(input, last.weight_in_out(), Some(last.bias()), last.activation(), y.reborrow())
     }
 
     /// Refuses samples of another width than the network's.
@@ -211,12 +192,7 @@ impl MlpBuilder {
                 cure: "add one with `.layer(units, activation)`",
             });
         }
-        let zero = |name| Error::Setting {
-            op,
-            name,
-            value: "0".into(),
-            must: "at least 1",
-        };
+        let zero = |name| Error::Setting { op, name, value: "0".into(), must: "at least 1" };
         if self.inputs == 0 {
             return Err(zero("inputs"));
         }

@@ -83,6 +83,41 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
+        unsafe {
+            let mut r = [_mm256_setzero_ps(); 8];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm256_loadu_ps(from.wrapping_offset(i as isize * from_row));
+            }
+            // Within each half of 4 lanes: pairs of rows, then pairs of pairs.
+            let mut q = [_mm256_setzero_ps(); 8];
+            for i in [0, 4] {
+                let low = _mm256_castps_pd(_mm256_unpacklo_ps(r[i], r[i + 1]));
+                let high = _mm256_castps_pd(_mm256_unpackhi_ps(r[i], r[i + 1]));
+                let low2 = _mm256_castps_pd(_mm256_unpacklo_ps(r[i + 2], r[i + 3]));
+                let high2 = _mm256_castps_pd(_mm256_unpackhi_ps(r[i + 2], r[i + 3]));
+                q[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2));
+                q[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2));
+                q[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2));
+                q[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2));
+            }
+            // q[4 * block + c] holds columns c and 4 + c of four rows: the halves change places.
+            for c in 0..4 {
+                let first = _mm256_permute2f128_ps::<0x20>(q[c], q[4 + c]);
+                let second = _mm256_permute2f128_ps::<0x31>(q[c], q[4 + c]);
+                _mm256_storeu_ps(to.wrapping_offset(c as isize * to_row), first);
+                _mm256_storeu_ps(to.wrapping_offset((4 + c) as isize * to_row), second);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         intrinsic!(_mm256_set1_ps(x))
     }
@@ -154,18 +189,12 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn add_int(self, a: __m256, b: __m256) -> __m256 {
-        intrinsic!(_mm256_castsi256_ps(_mm256_add_epi32(
-            _mm256_castps_si256(a),
-            _mm256_castps_si256(b)
-        )))
+        intrinsic!(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))))
     }
 
     #[inline(always)]
     fn sub_int(self, a: __m256, b: __m256) -> __m256 {
-        intrinsic!(_mm256_castsi256_ps(_mm256_sub_epi32(
-            _mm256_castps_si256(a),
-            _mm256_castps_si256(b)
-        )))
+        intrinsic!(_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))))
     }
 
     #[inline(always)]

@@ -87,6 +87,53 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
+        unsafe {
+            let mut r = [_mm512_setzero_ps(); 16];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm512_loadu_ps(from.wrapping_offset(i as isize * from_row));
+            }
+            // Within each quarter of 4 lanes: pairs of rows, then pairs of pairs.
+            let mut q = [_mm512_setzero_ps(); 16];
+            for i in (0..16).step_by(4) {
+                let low = _mm512_castps_pd(_mm512_unpacklo_ps(r[i], r[i + 1]));
+                let high = _mm512_castps_pd(_mm512_unpackhi_ps(r[i], r[i + 1]));
+                let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(r[i + 2], r[i + 3]));
+                let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(r[i + 2], r[i + 3]));
+                q[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+                q[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+                q[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+                q[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+            }
+            // q[4 * block + c] holds columns c, 4 + c, 8 + c, 12 + c of rows 4 * block to 4 * block + 3: a transpose
+            // of quarters finishes.
+            for c in 0..4 {
+                let (a, b, d, e) = (q[c], q[4 + c], q[8 + c], q[12 + c]);
+                let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+                let odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
+                let even2 = _mm512_shuffle_f32x4::<0b10_00_10_00>(d, e);
+                let odd2 = _mm512_shuffle_f32x4::<0b11_01_11_01>(d, e);
+                let columns = [
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(even, even2),
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(odd, odd2),
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(even, even2),
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd2),
+                ];
+                for (quarter, column) in columns.into_iter().enumerate() {
+                    let row = (4 * quarter + c) as isize;
+                    _mm512_storeu_ps(to.wrapping_offset(row * to_row), column);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         intrinsic!(_mm512_set1_ps(x))
     }
@@ -158,18 +205,12 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn add_int(self, a: __m512, b: __m512) -> __m512 {
-        intrinsic!(_mm512_castsi512_ps(_mm512_add_epi32(
-            _mm512_castps_si512(a),
-            _mm512_castps_si512(b)
-        )))
+        intrinsic!(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))))
     }
 
     #[inline(always)]
     fn sub_int(self, a: __m512, b: __m512) -> __m512 {
-        intrinsic!(_mm512_castsi512_ps(_mm512_sub_epi32(
-            _mm512_castps_si512(a),
-            _mm512_castps_si512(b)
-        )))
+        intrinsic!(_mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))))
     }
 
     #[inline(always)]

@@ -109,9 +109,7 @@ impl Isa {
     /// # Errors
     /// [`Error::Isa`] when there is none of that name or this CPU lacks it.
     pub fn by_name(name: &str) -> Result<Isa> {
-        Isa::available()
-            .find(|isa| isa.name() == name)
-            .ok_or_else(|| unavailable(name))
+        Isa::available().find(|isa| isa.name() == name).ok_or_else(|| unavailable(name))
     }
 
     /// Runs `f` with this instruction set in use for every operation called from this thread, those that then work
@@ -146,10 +144,7 @@ fn detected() -> &'static (Vec<Isa>, std::result::Result<Isa, String>) {
 
 fn unavailable(requested: &str) -> Error {
     let names: Vec<_> = Isa::available().map(Isa::name).collect();
-    Error::Isa {
-        requested: requested.to_owned(),
-        available: names.join(", "),
-    }
+    Error::Isa { requested: requested.to_owned(), available: names.join(", ") }
 }
 
 impl PartialEq for Isa {

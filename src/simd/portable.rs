@@ -133,6 +133,19 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+        for i in 0..LANES as isize {
+            for j in 0..LANES as isize {
+                // SAFETY: the caller vouches for LANES x LANES values on both sides.
+                unsafe { *to.wrapping_offset(j * to_row + i) = *from.wrapping_offset(i * from_row + j) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
+    #[inline(always)]
     fn splat(self, x: f32) -> V {
         [x; LANES]
     }
@@ -227,9 +240,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn shr<const N: u32>(self, a: V) -> V {
-        map(a, |a| {
-            f32::from_bits((a.to_bits().cast_signed() >> N).cast_unsigned())
-        })
+        map(a, |a| f32::from_bits((a.to_bits().cast_signed() >> N).cast_unsigned()))
     }
 
     #[inline(always)]

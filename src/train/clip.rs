@@ -36,11 +36,6 @@ impl Clip {
             return Ok(());
         }
         let (value, must) = (limit.to_string(), "finite and more than 0");
-        Err(Error::Setting {
-            op,
-            name,
-            value,
-            must,
-        })
+        Err(Error::Setting { op, name, value, must })
     }
 }

@@ -38,18 +38,9 @@ impl Dataset {
         check_finite(op, "x", &x)?;
         if classes.len() != x.rows() {
             let cure = "one class for each row of x";
-            return Err(Error::Length {
-                op,
-                name: "classes",
-                got: classes.len(),
-                want: x.rows(),
-                cure,
-            });
+            return Err(Error::Length { op, name: "classes", got: classes.len(), want: x.rows(), cure });
         }
-        Ok(Dataset {
-            x,
-            targets: Stored::Classes(classes),
-        })
+        Ok(Dataset { x, targets: Stored::Classes(classes) })
     }
 
     /// Samples with values to be met, a row for each.
@@ -63,19 +54,9 @@ impl Dataset {
         if x.rows() != y.rows() {
             let (left_shape, right_shape) = (x.view().shape(), y.view().shape());
             let cure = "one row of y for each row of x";
-            return Err(Error::Shape {
-                op,
-                left: "x",
-                left_shape,
-                right: "y",
-                right_shape,
-                cure,
-            });
+            return Err(Error::Shape { op, left: "x", left_shape, right: "y", right_shape, cure });
         }
-        Ok(Dataset {
-            x,
-            targets: Stored::Values(y),
-        })
+        Ok(Dataset { x, targets: Stored::Values(y) })
     }
 
     /// The number of samples.
@@ -122,12 +103,7 @@ impl Dataset {
         self.check_held_out(op, held_out)?;
         let Stored::Classes(classes) = &self.targets else {
             let (takes, cure) = ("classes", "use `split` for values");
-            return Err(Error::Targets {
-                op,
-                loss: "a stratified split",
-                takes,
-                cure,
-            });
+            return Err(Error::Targets { op, loss: "a stratified split", takes, cure });
         };
         let mut of_class = std::collections::BTreeMap::<u32, Vec<usize>>::new();
         for (i, &class) in classes.iter().enumerate() {
@@ -149,22 +125,15 @@ impl Dataset {
                 left -= 1;
             }
         }
-        let chosen = of_class
-            .values()
-            .zip(&shares)
-            .flat_map(|(members, share)| members[..share.0].iter().copied());
+        let chosen =
+            of_class.values().zip(&shares).flat_map(|(members, share)| members[..share.0].iter().copied());
         Ok(self.part(&chosen.collect::<Vec<_>>()))
     }
 
     fn check_held_out(&self, op: &'static str, held_out: usize) -> Result<()> {
         if held_out > self.len() {
             let must = "at most the number of samples";
-            return Err(Error::Setting {
-                op,
-                name: "held_out",
-                value: held_out.to_string(),
-                must,
-            });
+            return Err(Error::Setting { op, name: "held_out", value: held_out.to_string(), must });
         }
         Ok(())
     }
@@ -190,14 +159,7 @@ fn check_finite(op: &'static str, name: &'static str, x: &Matrix) -> Result<()> 
         None => Ok(()),
         Some(at) => {
             let (row, col, value) = (at / x.cols(), at % x.cols(), x.as_slice()[at]);
-            Err(Error::Data {
-                op,
-                name,
-                row,
-                col,
-                value,
-                cure: "clean the data: every value must be finite",
-            })
+            Err(Error::Data { op, name, row, col, value, cure: "clean the data: every value must be finite" })
         }
     }
 }
@@ -243,10 +205,7 @@ impl Batch {
             Stored::Classes(_) => Stored::Classes(self.classes),
             Stored::Values(y) => Stored::Values(matrix(self.values, y.cols())),
         };
-        Dataset {
-            x: matrix(self.x, data.x.cols()),
-            targets,
-        }
+        Dataset { x: matrix(self.x, data.x.cols()), targets }
     }
 }
 

@@ -41,11 +41,7 @@ impl Trainer {
     pub fn evaluate(&mut self, data: &Dataset) -> Result<Evaluation> {
         let op = "Trainer::evaluate";
         if data.is_empty() {
-            return Err(Error::Empty {
-                op,
-                what: "the data",
-                cure: "pass at least one sample",
-            });
+            return Err(Error::Empty { op, what: "the data", cure: "pass at least one sample" });
         }
         let classes = self.model().outputs();
         let mut confusion = vec![vec![0; classes]; classes];

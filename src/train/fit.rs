@@ -49,17 +49,10 @@ impl Trainer {
     ) -> Result<History> {
         let op = "Trainer::fit";
         options.validate(op)?;
-        for (what, set) in [
-            ("the data", Some(data)),
-            ("the validation data", options.validation.as_ref()),
-        ] {
+        for (what, set) in [("the data", Some(data)), ("the validation data", options.validation.as_ref())] {
             if let Some(set) = set {
                 if set.is_empty() {
-                    return Err(Error::Empty {
-                        op,
-                        what,
-                        cure: "pass at least one sample",
-                    });
+                    return Err(Error::Empty { op, what, cure: "pass at least one sample" });
                 }
                 // Every sample is looked at before the first update: an error in the last must not come after it.
                 self.check(op, set)?;
@@ -80,13 +73,7 @@ impl Trainer {
             Targets::Classes(_) => 0,
             Targets::Values(values) => values.rows() * values.cols(),
         };
-        self.loss().check_targets(
-            op,
-            Isa::try_current()?,
-            outputs,
-            data.targets(),
-            &mut vec![0.0; len],
-        )
+        self.loss().check_targets(op, Isa::try_current()?, outputs, data.targets(), &mut vec![0.0; len])
     }
 
     fn run(
@@ -119,11 +106,7 @@ impl Trainer {
                 sum += f64::from(loss) * rows.len() as f64;
                 steps += 1;
             }
-            let evaluation = options
-                .validation
-                .as_ref()
-                .map(|set| self.evaluate(set))
-                .transpose();
+            let evaluation = options.validation.as_ref().map(|set| self.evaluate(set)).transpose();
             let evaluation = evaluation.map_err(|error| in_epoch(error, epoch))?;
             epochs.push(EpochReport {
                 epoch,
@@ -169,19 +152,9 @@ impl Trainer {
 /// The same error, with the epoch in it.
 fn in_epoch(error: Error, in_epoch: usize) -> Error {
     match error {
-        Error::NotFinite {
-            op,
-            what,
-            step,
-            layer,
-            ..
-        } => Error::NotFinite {
-            op,
-            what,
-            epoch: in_epoch,
-            step,
-            layer,
-        },
+        Error::NotFinite { op, what, step, layer, .. } => {
+            Error::NotFinite { op, what, epoch: in_epoch, step, layer }
+        }
         other => other,
     }
 }

@@ -161,12 +161,7 @@ impl Loss {
             Targets::Classes(classes) => {
                 let out_of_range = |class: &u32| usize::try_from(*class).map_or(true, |c| c >= outputs);
                 if let Some(row) = classes.iter().position(out_of_range) {
-                    return Err(Error::Class {
-                        op,
-                        row,
-                        class: classes[row],
-                        classes: outputs,
-                    });
+                    return Err(Error::Class { op, row, class: classes[row], classes: outputs });
                 }
                 Ok(())
             }
@@ -243,14 +238,7 @@ fn check_range(
 ) -> Result<()> {
     match xs.iter().position(|x| !(0.0..=1.0).contains(x)) {
         None => Ok(()),
-        Some(at) => Err(Error::Data {
-            op,
-            name,
-            row: at / cols,
-            col: at % cols,
-            value: xs[at],
-            cure,
-        }),
+        Some(at) => Err(Error::Data { op, name, row: at / cols, col: at % cols, value: xs[at], cure }),
     }
 }
 

@@ -21,13 +21,7 @@ pub struct Sgd {
 impl Sgd {
     /// Plain gradient descent with this learning rate; the rest is off.
     pub fn new(learning_rate: f32) -> Self {
-        Sgd {
-            learning_rate,
-            momentum: 0.0,
-            dampening: 0.0,
-            nesterov: false,
-            weight_decay: 0.0,
-        }
+        Sgd { learning_rate, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0 }
     }
 
     /// How much of the velocity stays: from 0 (off) to 1.
@@ -179,20 +173,8 @@ impl Optimizer {
         check_learning_rate(op, self.learning_rate())?;
         let decay = match self {
             Optimizer::Sgd(sgd) => {
-                check(
-                    op,
-                    "the momentum",
-                    sgd.momentum,
-                    UNIT,
-                    (0.0..=1.0).contains(&sgd.momentum),
-                )?;
-                check(
-                    op,
-                    "the dampening",
-                    sgd.dampening,
-                    UNIT,
-                    (0.0..=1.0).contains(&sgd.dampening),
-                )?;
+                check(op, "the momentum", sgd.momentum, UNIT, (0.0..=1.0).contains(&sgd.momentum))?;
+                check(op, "the dampening", sgd.dampening, UNIT, (0.0..=1.0).contains(&sgd.dampening))?;
                 let possible = !sgd.nesterov || (sgd.momentum > 0.0 && sgd.dampening == 0.0);
                 let must = "off, or have a momentum of more than 0 and no dampening";
                 check(op, "nesterov", sgd.nesterov, must, possible)?;
@@ -200,32 +182,14 @@ impl Optimizer {
             }
             Optimizer::Adam(Adam(moments)) | Optimizer::AdamW(AdamW(moments)) => {
                 for beta in [moments.betas.0, moments.betas.1] {
-                    check(
-                        op,
-                        "a beta",
-                        beta,
-                        "at least 0 and less than 1",
-                        (0.0..1.0).contains(&beta),
-                    )?;
+                    check(op, "a beta", beta, "at least 0 and less than 1", (0.0..1.0).contains(&beta))?;
                 }
                 let eps = moments.eps;
-                check(
-                    op,
-                    "eps",
-                    eps,
-                    "finite and more than 0",
-                    eps > 0.0 && eps.is_finite(),
-                )?;
+                check(op, "eps", eps, "finite and more than 0", eps > 0.0 && eps.is_finite())?;
                 moments.weight_decay
             }
         };
-        check(
-            op,
-            "the weight decay",
-            decay,
-            AT_LEAST_0,
-            decay >= 0.0 && decay.is_finite(),
-        )
+        check(op, "the weight decay", decay, AT_LEAST_0, decay >= 0.0 && decay.is_finite())
     }
 }
 
@@ -233,13 +197,7 @@ const UNIT: &str = "from 0 to 1";
 const AT_LEAST_0: &str = "finite and at least 0";
 
 fn check_learning_rate(op: &'static str, rate: f32) -> Result<()> {
-    check(
-        op,
-        "the learning rate",
-        rate,
-        AT_LEAST_0,
-        rate >= 0.0 && rate.is_finite(),
-    )
+    check(op, "the learning rate", rate, AT_LEAST_0, rate >= 0.0 && rate.is_finite())
 }
 
 fn check(
@@ -253,10 +211,5 @@ fn check(
         return Ok(());
     }
     let value = value.to_string();
-    Err(Error::Setting {
-        op,
-        name,
-        value,
-        must,
-    })
+    Err(Error::Setting { op, name, value, must })
 }

@@ -82,27 +82,18 @@ impl FitOptions {
     /// Samples to measure the loss on after each epoch, which are not trained on. Where there are some, `target_loss`,
     /// `patience` and `restore_best` look at their loss.
     pub fn validation(self, data: Dataset) -> Self {
-        FitOptions {
-            validation: Some(data),
-            ..self
-        }
+        FitOptions { validation: Some(data), ..self }
     }
 
     /// Stop after the first epoch whose watched loss is at most this.
     pub fn target_loss(self, loss: f32) -> Self {
-        FitOptions {
-            target_loss: Some(loss),
-            ..self
-        }
+        FitOptions { target_loss: Some(loss), ..self }
     }
 
     /// Stop when the watched loss has not fallen by at least [`min_delta`](FitOptions::min_delta) below its best for so
     /// many epochs, at least 1.
     pub fn patience(self, epochs: usize) -> Self {
-        FitOptions {
-            patience: Some(epochs),
-            ..self
-        }
+        FitOptions { patience: Some(epochs), ..self }
     }
 
     /// How much counts as an improvement; 0, any at all, unless said otherwise.
@@ -112,19 +103,13 @@ impl FitOptions {
 
     /// Stop after the first epoch that ends later than this.
     pub fn time_limit(self, limit: Duration) -> Self {
-        FitOptions {
-            time_limit: Some(limit),
-            ..self
-        }
+        FitOptions { time_limit: Some(limit), ..self }
     }
 
     /// End with the weights of the epoch with the lowest watched loss instead of the last ones. The optimizer's memory
     /// stays that of the last epoch.
     pub fn restore_best(self, restore: bool) -> Self {
-        FitOptions {
-            restore_best: restore,
-            ..self
-        }
+        FitOptions { restore_best: restore, ..self }
     }
 
     /// How the learning rate changes.
@@ -133,14 +118,7 @@ impl FitOptions {
     }
 
     pub(super) fn validate(&self, op: &'static str) -> Result<()> {
-        let refuse = |name, value: String, must| {
-            Err(Error::Setting {
-                op,
-                name,
-                value,
-                must,
-            })
-        };
+        let refuse = |name, value: String, must| Err(Error::Setting { op, name, value, must });
         for (name, value) in [("epochs", self.epochs), ("batch_size", self.batch_size)] {
             if value == 0 {
                 return refuse(name, "0".into(), "at least 1");

@@ -143,11 +143,7 @@ impl Pass {
             let (inputs, outputs, activation) =
                 (layer.in_features(), layer.out_features(), layer.activation());
             let saved = &self.saved[n];
-            let source = if activation.saves_input() {
-                &saved.z
-            } else {
-                &saved.y
-            };
+            let source = if activation.saves_input() { &saved.z } else { &saved.y };
             let delta = &mut self.delta[..rows * outputs];
             activation_gradient(isa, activation, source, delta);
             let input = match n {
@@ -202,17 +198,9 @@ impl Pass {
 
 /// Makes a buffer hold rows x cols values, or says that memory for them is not to be had.
 fn resize(op: &'static str, buffer: &mut Vec<f32>, rows: usize, cols: usize) -> Result<()> {
-    let too_large = || Error::TooLarge {
-        op,
-        rows,
-        cols,
-        row_stride: cols,
-        col_stride: 1,
-    };
+    let too_large = || Error::TooLarge { op, rows, cols, row_stride: cols, col_stride: 1 };
     let len = rows.checked_mul(cols).ok_or_else(too_large)?;
-    buffer
-        .try_reserve(len.saturating_sub(buffer.len()))
-        .map_err(|_| too_large())?;
+    buffer.try_reserve(len.saturating_sub(buffer.len())).map_err(|_| too_large())?;
     buffer.resize(len, 0.0);
     Ok(())
 }

@@ -54,10 +54,7 @@ impl Schedule {
     /// `(step + 1) / steps`.
     #[must_use]
     pub fn with_warmup(self, steps: u64) -> Self {
-        Schedule {
-            warmup: steps,
-            ..self
-        }
+        Schedule { warmup: steps, ..self }
     }
 
     /// The factor in this epoch, at this update of the fit, both from 0.
@@ -71,23 +68,13 @@ impl Schedule {
                 least + (1.0 - least) * 0.5 * (1.0 + cos_pi(done))
             }
         };
-        let warmup = if step < self.warmup {
-            (step + 1) as f64 / self.warmup as f64
-        } else {
-            1.0
-        };
+        let warmup = if step < self.warmup { (step + 1) as f64 / self.warmup as f64 } else { 1.0 };
         shape * warmup
     }
 
     pub(super) fn validate(&self, op: &'static str) -> Result<()> {
-        let refuse = |name, value: f64, must| {
-            Err(Error::Setting {
-                op,
-                name,
-                value: value.to_string(),
-                must,
-            })
-        };
+        let refuse =
+            |name, value: f64, must| Err(Error::Setting { op, name, value: value.to_string(), must });
         match self.shape {
             Shape::Constant => Ok(()),
             Shape::Step { every: 0, .. } => refuse("every", 0.0, "at least 1 epoch"),

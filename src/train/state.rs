@@ -16,10 +16,7 @@ struct Memory {
 
 impl Memory {
     fn change(&mut self) -> Change<'_> {
-        Change {
-            old: &self.old,
-            new: &mut self.new,
-        }
+        Change { old: &self.old, new: &mut self.new }
     }
 }
 
@@ -56,11 +53,7 @@ impl State {
             let (inputs, outputs) = (layer.in_features(), layer.out_features());
             [memories(inputs * outputs), memories(outputs)]
         };
-        State {
-            memories: model.layers().iter().flat_map(tensors).collect(),
-            updates: 0,
-            powers: (1.0, 1.0),
-        }
+        State { memories: model.layers().iter().flat_map(tensors).collect(), updates: 0, powers: (1.0, 1.0) }
     }
 
     /// Computes what `model` and this state become into `next` and the second halves of the state. Then, if
@@ -80,12 +73,7 @@ impl State {
         for (n, ((old, new), gradient)) in layers.zip(gradients).enumerate() {
             let ((old_weight, old_bias), (new_weight, new_bias)) = (old.parts_mut(), new.parts_mut());
             for (what, old, new, gradient) in [
-                (
-                    "a weight after the update",
-                    old_weight,
-                    new_weight,
-                    &gradient.weight,
-                ),
+                ("a weight after the update", old_weight, new_weight, &gradient.weight),
                 ("a bias after the update", old_bias, new_bias, &gradient.bias),
             ] {
                 let weights = Change { old, new };

@@ -172,8 +172,7 @@ impl Trainer {
     /// # Errors
     /// [`Error::Setting`] when it is not finite or less than 0.
     pub fn set_learning_rate(&mut self, learning_rate: f32) -> Result<()> {
-        self.optimizer
-            .set_learning_rate("Trainer::set_learning_rate", learning_rate)
+        self.optimizer.set_learning_rate("Trainer::set_learning_rate", learning_rate)
     }
 
     /// Updates so far.
@@ -204,10 +203,7 @@ impl Trainer {
     }
 
     fn caller(&self, op: &'static str) -> Caller {
-        Caller {
-            op,
-            step: self.steps + 1,
-        }
+        Caller { op, step: self.steps + 1 }
     }
 
     fn add_gradients(&mut self, op: &'static str, x: MatRef, targets: Targets) -> Result<f32> {
@@ -225,9 +221,7 @@ impl Trainer {
         // Whatever comes of it: gradients that lead to weights which are not finite would do so again.
         self.pending = 0;
         let (model, next) = (&mut self.model, &mut self.next);
-        let updated = self
-            .state
-            .update(isa, &self.optimizer, scaling, model, next, &self.gradients);
+        let updated = self.state.update(isa, &self.optimizer, scaling, model, next, &self.gradients);
         updated.map_err(|(what, layer)| Error::NotFinite {
             op,
             what,
@@ -255,10 +249,6 @@ impl Trainer {
                 coefficient = (f64::from(most) / (squares.sqrt() + 1e-6)).min(1.0) as f32;
             }
         }
-        Scaling {
-            scale,
-            coefficient,
-            limit,
-        }
+        Scaling { scale, coefficient, limit }
     }
 }

@@ -4,11 +4,8 @@ use percycle::{Activation, Mlp};
 
 /// A network of layers `(units, activation)`.
 pub fn mlp(inputs: usize, layers: &[(usize, Activation)], seed: u64) -> Mlp {
-    let builder = layers
-        .iter()
-        .fold(Mlp::builder(inputs), |builder, &(units, act)| {
-            builder.layer(units, act)
-        });
+    let builder =
+        layers.iter().fold(Mlp::builder(inputs), |builder, &(units, act)| builder.layer(units, act));
     builder.seed(seed).build().unwrap()
 }
 

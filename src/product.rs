@@ -1,7 +1,7 @@
 //! The products: checked, then handed to the kernels.
 
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, Begin, Panels, Right, run};
+use crate::kernels::{Activation, After, Begin, Panels, Right, run};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Isa;
 
@@ -137,7 +137,15 @@ impl std::fmt::Debug for PackedWeights {
 fn checked(op: &'static str, alpha: f32, a: MatRef, b: MatRef, beta: f32, c: MatMut) -> Result<()> {
     check_inner(op, ("a", a.shape()), ("b", b.shape()), "a needs as many columns as b has rows")?;
     check_output(op, "c", c.shape(), (a.rows(), b.cols()), "c must be rows of a x columns of b")?;
-    run(Isa::try_current()?, alpha, a, Right::View(b), Begin::Scaled(beta), Activation::Identity, c);
+    run(
+        Isa::try_current()?,
+        alpha,
+        a,
+        Right::View(b),
+        Begin::Scaled(beta),
+        After::Activate(Activation::Identity),
+        c,
+    );
     Ok(())
 }
 
@@ -161,7 +169,7 @@ fn linear_checked(
         return Err(Error::Length { op, name: "bias", got: bias.len(), want: w_shape.1, cure });
     }
     let begin = bias.map_or(Begin::Scaled(0.0), Begin::Bias);
-    run(Isa::try_current()?, 1.0, x, w, begin, act, y);
+    run(Isa::try_current()?, 1.0, x, w, begin, After::Activate(act), y);
     Ok(())
 }
 

@@ -64,58 +64,56 @@ pub(crate) fn activate_slice<S: Simd>(s: S, activation: Activation, xs: &mut [f3
 /// Multiplies each gradient by the derivative at `saved`, which is as long: the input where the activation saves it,
 /// the output otherwise.
 pub(crate) fn activation_gradient(isa: Isa, activation: Activation, saved: &[f32], grad: &mut [f32]) {
+    struct Gradient<'a>(Activation, &'a [f32], &'a mut [f32]);
+    impl Body for Gradient<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn call<S: Simd>(self, s: S) {
+            gradient_slice(s, self.0, self.1, self.2);
+        }
+    }
+    isa.dispatch(Gradient(activation, saved, grad));
+}
+
+/// [`activation_gradient`] inside a body: a product's epilogue calls it on rows that are in L1.
+#[inline(always)]
+pub(super) fn gradient_slice<S: Simd>(s: S, activation: Activation, saved: &[f32], grad: &mut [f32]) {
     assert_eq!(saved.len(), grad.len(), "one saved value for each gradient");
-    isa.dispatch(Gradient { activation, saved, grad });
-}
-
-struct Gradient<'a> {
-    activation: Activation,
-    saved: &'a [f32],
-    grad: &'a mut [f32],
-}
-
-impl Body for Gradient<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        let Gradient { activation, saved, grad } = self;
-        let (zero, one) = (s.splat(0.0), s.splat(1.0));
-        let (from, to, len) = (saved.as_ptr(), grad.as_mut_ptr(), grad.len());
-        macro_rules! each {
-            (|$y:ident, $g:ident| $body:expr) => {{
-                let mut i = 0;
-                while i + S::LANES <= len {
-                    // SAFETY: i + LANES <= len, the length of both slices.
-                    unsafe {
-                        let ($y, $g) = (s.load(from.add(i)), s.load(to.add(i)));
-                        s.store(to.add(i), $body);
-                    }
-                    i += S::LANES;
+    let (zero, one) = (s.splat(0.0), s.splat(1.0));
+    let (from, to, len) = (saved.as_ptr(), grad.as_mut_ptr(), grad.len());
+    macro_rules! each {
+        (|$y:ident, $g:ident| $body:expr) => {{
+            let mut i = 0;
+            while i + S::LANES <= len {
+                // SAFETY: i + LANES <= len, the length of both slices.
+                unsafe {
+                    let ($y, $g) = (s.load(from.add(i)), s.load(to.add(i)));
+                    s.store(to.add(i), $body);
                 }
-                if i < len {
-                    let mask = s.first(len - i);
-                    // SAFETY: the mask is true in the len - i lanes that exist in both slices.
-                    unsafe {
-                        let ($y, $g) = (s.load_first(from.add(i), mask), s.load_first(to.add(i), mask));
-                        s.store_first(to.add(i), mask, $body);
-                    }
-                }
-            }};
-        }
-        match activation {
-            Activation::Identity => {}
-            Activation::Relu => each!(|y, g| s.select(s.le(y, zero), zero, g)),
-            Activation::LeakyRelu(slope) => {
-                let slope = s.splat(slope);
-                each!(|x, g| s.select(s.le(x, zero), s.mul(slope, g), g));
+                i += S::LANES;
             }
-            Activation::Sigmoid => each!(|y, g| s.mul(g, s.mul(y, s.sub(one, y)))),
-            Activation::Tanh => each!(|y, g| s.mul(g, s.fma(s.mul(y, s.splat(-1.0)), y, one))),
-            Activation::Gelu => each!(|x, g| s.mul(g, math::gelu_derivative(s, x))),
-            Activation::GeluTanh => each!(|x, g| s.mul(g, math::gelu_tanh_derivative(s, x))),
-            Activation::Silu => each!(|x, g| s.mul(g, math::silu_derivative(s, x))),
+            if i < len {
+                let mask = s.first(len - i);
+                // SAFETY: the mask is true in the len - i lanes that exist in both slices.
+                unsafe {
+                    let ($y, $g) = (s.load_first(from.add(i), mask), s.load_first(to.add(i), mask));
+                    s.store_first(to.add(i), mask, $body);
+                }
+            }
+        }};
+    }
+    match activation {
+        Activation::Identity => {}
+        Activation::Relu => each!(|y, g| s.select(s.le(y, zero), zero, g)),
+        Activation::LeakyRelu(slope) => {
+            let slope = s.splat(slope);
+            each!(|x, g| s.select(s.le(x, zero), s.mul(slope, g), g));
         }
+        Activation::Sigmoid => each!(|y, g| s.mul(g, s.mul(y, s.sub(one, y)))),
+        Activation::Tanh => each!(|y, g| s.mul(g, s.fma(s.mul(y, s.splat(-1.0)), y, one))),
+        Activation::Gelu => each!(|x, g| s.mul(g, math::gelu_derivative(s, x))),
+        Activation::GeluTanh => each!(|x, g| s.mul(g, math::gelu_tanh_derivative(s, x))),
+        Activation::Silu => each!(|x, g| s.mul(g, math::silu_derivative(s, x))),
     }
 }
 

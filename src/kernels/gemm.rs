@@ -3,10 +3,11 @@
 //! Blocking over k continues each chain from C, so no block size can change a bit.
 
 use super::activation::Activation;
-use super::elementwise::activate_slice;
-use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len, transpose};
+use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len};
 use super::scratch;
-use super::tile::{Finish, PANEL, Start, Tile, kernel, vectors_for};
+use super::sweep::Block;
+use super::tile::{PANEL, Start};
+use super::update::{Places, Rule, Scaling};
 use crate::simd::{Body, Simd};
 
 /// Steps of k in a block: long enough that reading and writing C once a block is little (2 of 1024 accesses).
@@ -23,8 +24,6 @@ const PACK_B_STRIDE: usize = 512;
 const COPY_A_STRIDE: usize = 512;
 /// Columns of C from which it pays.
 const COPY_A_COLS: usize = 128;
-/// Rows and columns of the largest tile: what is staged of a C whose rows are not contiguous.
-const STAGED: usize = 12 * 2 * PANEL;
 
 /// B, in place or in panels.
 #[derive(Clone, Copy)]
@@ -36,7 +35,7 @@ pub(super) enum Rhs {
 
 /// `C = activation(start + alpha A B)` behind pointers.
 #[derive(Clone, Copy)]
-pub(super) struct Product {
+pub(super) struct Product<'a> {
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -47,23 +46,50 @@ pub(super) struct Product {
     pub c_row: isize,
     pub c_col: isize,
     pub start: Start,
-    pub activation: Activation,
+    pub epilogue: Epilogue<'a>,
+    /// Elements from where the epilogue's pointers stand to this product's element (0, 0).
+    pub offset: isize,
+    /// Whether the first row of this product is the first of the whole.
+    pub first_row: bool,
+}
+
+/// What is done to each tile of C when its chains are finished, while it is in registers or in L1. All pointers stand
+/// for matrices that lie like C.
+#[derive(Clone, Copy)]
+pub(super) enum Epilogue<'a> {
+    /// `C = activation(C)`; `before` receives what C was before it, unless it is null.
+    Activate { activation: Activation, before: *mut f32 },
+    /// C is multiplied by the derivative of the activation at what was saved of it.
+    Derivative { activation: Activation, saved: *const f32 },
+    /// C is the gradient of the weights: they are updated, and C is not stored.
+    Descend(&'a Descent<'a>),
+}
+
+/// The update that a gradient is used for; and the gradients of the biases, the sums of B over its rows.
+pub(super) struct Descent<'a> {
+    pub rule: &'a Rule,
+    pub scaling: &'a Scaling,
+    pub weights: Places,
+    pub biases: Places,
 }
 
 // SAFETY: the pointers stand for operands that the caller of the product lends it for as long as it runs; the threads
 // that share a `Product` write disjoint parts of C.
-unsafe impl Send for Product {}
+unsafe impl Send for Product<'_> {}
 // SAFETY: as for `Send`.
-unsafe impl Sync for Product {}
+unsafe impl Sync for Product<'_> {}
 
-impl Product {
+impl Product<'_> {
     /// This product, or the one of the transposes, `C^T = B^T A^T`, whichever takes less time on vectors of `lanes`. Both
     /// have the same chains: the factors of a product may change places.
     #[inline(always)]
-    fn oriented(self, lanes: usize) -> Product {
+    fn oriented(self, lanes: usize) -> Self {
         let Rhs::Plain(b) = self.b else { return self };
-        // A row-major product of some width has nothing to gain.
-        if self.alpha != 1.0 || (b.col == 1 && self.c_col == 1 && self.n >= lanes) {
+        // A row-major product of some width has nothing to gain, and what descends has its weights in C's order.
+        if matches!(self.epilogue, Epilogue::Descend(_))
+            || self.alpha != 1.0
+            || (b.col == 1 && self.c_col == 1 && self.n >= lanes)
+        {
             return self;
         }
         // Multiply-adds of vectors, and half of one for each element that is transposed on the way.
@@ -92,7 +118,7 @@ impl Product {
 
     /// The part for `m` rows from `row` on and `n` columns from `col` on; `col` is a multiple of [`PANEL`].
     #[cfg(feature = "rayon")]
-    pub(super) fn part(self, (row, m): (usize, usize), (col, n): (usize, usize)) -> Product {
+    pub(super) fn part(self, (row, m): (usize, usize), (col, n): (usize, usize)) -> Self {
         let b = match self.b {
             Rhs::Plain(b) => Rhs::Plain(b.at(0, col)),
             Rhs::Packed(b) => Rhs::Packed(b.wrapping_add(col * self.k)),
@@ -102,7 +128,9 @@ impl Product {
             other => other,
         };
         let c = self.c.wrapping_offset(row as isize * self.c_row + col as isize * self.c_col);
-        Product { m, n, a: self.a.at(row, 0), b, c, start, ..self }
+        let offset = self.offset + row as isize * self.c_row + col as isize * self.c_col;
+        let first_row = self.first_row && row == 0;
+        Product { m, n, a: self.a.at(row, 0), b, c, start, offset, first_row, ..self }
     }
 }
 
@@ -110,41 +138,29 @@ impl Product {
 ///
 /// # Safety
 /// The operands of the product are valid for its dimensions, and C overlaps neither A nor B.
-pub(super) struct Serial(pub Product);
+pub(super) struct Serial<'a>(pub Product<'a>);
 
-impl Body for Serial {
+impl Body for Serial<'_> {
     type Out = ();
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let p = self.0.oriented(S::LANES);
         let plan = Plan::new(&p);
-        if plan.in_place() && p.k <= K_BLOCK && p.m.saturating_mul(p.k) <= A_BLOCK {
-            let b = p.b.columns(p.k, 0, 0);
-            Block {
-                a: p.a,
-                b,
-                c: p.c,
-                m: p.m,
-                n: p.n,
-                k: p.k,
-                start: p.start,
-                activation: p.activation,
-                p: &p,
-            }
-            .tiles(s, &mut []);
+        if !(plan.pack_b || plan.copy_a) && p.k <= K_BLOCK && p.m.saturating_mul(p.k) <= A_BLOCK {
+            let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), p);
+            Block { p: &p, a, b, i0: 0, j0: 0, m, n, k, start, last: true }.tiles(s);
         } else {
             s.run_outlined(Blocked(p, plan));
         }
     }
 }
 
-/// Which operands of a product are copied before they are read, and whether C is written by way of a buffer.
+/// Which operands of a product are copied before they are read.
 #[derive(Clone, Copy)]
 struct Plan {
     pack_b: bool,
     copy_a: bool,
-    stage_c: bool,
 }
 
 impl Plan {
@@ -157,34 +173,28 @@ impl Plan {
                 Rhs::Packed(_) => false,
             },
             copy_a: p.alpha != 1.0 || (p.n >= COPY_A_COLS && far),
-            stage_c: p.c_col != 1,
         }
-    }
-
-    #[inline(always)]
-    fn in_place(self) -> bool {
-        !(self.pack_b || self.copy_a || self.stage_c)
     }
 }
 
 /// A product in blocks: those of B and A that are read again and again lie in caches.
-struct Blocked(Product, Plan);
+struct Blocked<'a>(Product<'a>, Plan);
 
-impl Body for Blocked {
+impl Body for Blocked<'_> {
     type Out = ();
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let Blocked(p, plan) = self;
-        let k_block = balanced(p.k, K_BLOCK, 1);
+        // A gradient that is not stored cannot be gone on with.
+        let whole = matches!(p.epilogue, Epilogue::Descend(_));
+        let k_block = if whole { p.k.max(1) } else { balanced(p.k, K_BLOCK, 1) };
         let m_block = balanced(p.m, A_BLOCK / k_block, S::TILE_ROWS);
         let n_block = balanced(p.n, B_BLOCK / k_block, PANEL);
         let len_b = if plan.pack_b { packed_len(k_block, n_block) } else { 0 };
         let len_a = if plan.copy_a { m_block * copied_stride(k_block) } else { 0 };
-        let len_c = if plan.stage_c { STAGED } else { 0 };
-        let mut buffer = scratch::take(len_a + len_b + len_c);
-        let (b_scratch, rest) = buffer.as_mut_slice().split_at_mut(len_b);
-        let (a_scratch, staged) = rest.split_at_mut(len_a);
+        let mut buffer = scratch::take(len_a + len_b);
+        let (b_scratch, a_scratch) = buffer.as_mut_slice().split_at_mut(len_b);
         for j0 in (0..p.n).step_by(n_block) {
             let n = n_block.min(p.n - j0);
             // At least once: without any k, C is still the start value, activated.
@@ -211,9 +221,7 @@ impl Body for Blocked {
                         Start::BiasRows(bias) => Start::BiasRows(bias.wrapping_add(i0)),
                         other => other,
                     };
-                    let activation = if k0 + k == p.k { p.activation } else { Activation::Identity };
-                    let c = p.c.wrapping_offset(i0 as isize * p.c_row + j0 as isize * p.c_col);
-                    Block { a, b, c, m, n, k, start, activation, p: &p }.tiles(s, staged);
+                    Block { p: &p, a, b, i0, j0, m, n, k, start, last: k0 + k == p.k }.tiles(s);
                 }
             }
         }
@@ -231,12 +239,12 @@ fn balanced(len: usize, most: usize, unit: usize) -> usize {
     len.div_ceil(len.div_ceil(most)).next_multiple_of(unit)
 }
 
-/// Columns of B as a tile reads them; see the contract of [`Tile`].
+/// Columns of B as a tile reads them; see the contract of [`Tile`](super::tile::Tile).
 #[derive(Clone, Copy)]
-struct Columns {
-    ptr: *const f32,
-    k: isize,
-    panel: isize,
+pub(super) struct Columns {
+    pub ptr: *const f32,
+    pub k: isize,
+    pub panel: isize,
 }
 
 impl Rhs {
@@ -250,129 +258,6 @@ impl Rhs {
                 k: PANEL as isize,
                 panel: (PANEL * k) as isize,
             },
-        }
-    }
-}
-
-/// One block of a product: its part of each operand, and what is done to its part of C.
-struct Block<'a> {
-    a: Operand,
-    b: Columns,
-    c: *mut f32,
-    m: usize,
-    n: usize,
-    k: usize,
-    start: Start,
-    activation: Activation,
-    p: &'a Product,
-}
-
-impl Block<'_> {
-    /// All tiles: those of full height, then those of the rows that remain. `staged` is a buffer for one tile, for a C
-    /// whose rows are not contiguous.
-    #[inline(always)]
-    fn tiles<S: Simd>(&self, s: S, staged: &mut [f32]) {
-        let tall = self.m / S::TILE_ROWS * S::TILE_ROWS;
-        for (first, end, rows) in [(0, tall, S::TILE_ROWS), (tall, self.m, self.m - tall)] {
-            if first == end {
-                continue;
-            }
-            let buffer = staged.as_mut_ptr();
-            if staged.is_empty() {
-                s.run_outlined(Sweep::<false> { block: self, first, end, rows, buffer });
-            } else {
-                s.run_outlined(Sweep::<true> { block: self, first, end, rows, buffer });
-            }
-        }
-    }
-}
-
-/// The tiles of `rows` rows in a range of rows of a block, column by column, so that a panel of B stays close while A
-/// passes; with `STAGED` by way of a buffer of [`STAGED`] values.
-struct Sweep<'a, const STAGED: bool> {
-    block: &'a Block<'a>,
-    first: usize,
-    end: usize,
-    rows: usize,
-    buffer: *mut f32,
-}
-
-impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
-    type Out = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        let Sweep { block, first, end, rows, buffer } = self;
-        let widest = vectors_for::<S>(rows);
-        let width = widest * S::LANES;
-        let (c_row, c_col) = (block.p.c_row, block.p.c_col);
-        let (finish, activate) = match block.activation {
-            Activation::Identity => (Finish::Keep, false),
-            Activation::Relu => (Finish::Relu, false),
-            Activation::LeakyRelu(slope) => (Finish::Leaky(slope), false),
-            _ => (Finish::Keep, true),
-        };
-        let mut tile = Tile {
-            k: block.k,
-            a: block.a.ptr,
-            a_row: block.a.row,
-            a_k: block.a.col,
-            b: block.b.ptr,
-            b_k: block.b.k,
-            b_panel: block.b.panel,
-            c: buffer,
-            c_row,
-            c_next: buffer,
-            cols: width,
-            start: block.start,
-            finish,
-        };
-        let mut j = 0;
-        while j < block.n {
-            tile.cols = width.min(block.n - j);
-            let vectors =
-                if tile.cols == width { widest } else { tile.cols.div_ceil(S::LANES).next_power_of_two() };
-            let kernel = kernel::<S>(rows, vectors, tile.cols == vectors * S::LANES);
-            let panel = (j / PANEL) as isize * block.b.panel;
-            tile.b = block.b.ptr.wrapping_offset(panel).wrapping_add(j % PANEL);
-            if let Start::Bias(bias) = block.start {
-                tile.start = Start::Bias(bias.wrapping_add(j));
-            }
-            let mut i = first;
-            while i < end {
-                tile.a = block.a.at(i, 0).ptr;
-                if let Start::BiasRows(bias) = block.start {
-                    tile.start = Start::BiasRows(bias.wrapping_add(i));
-                }
-                let c = block.c.wrapping_offset(i as isize * c_row + j as isize * c_col);
-                let in_c = Operand { ptr: c, row: c_row, col: c_col };
-                if STAGED {
-                    tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
-                    if let Start::Scaled(_) = tile.start {
-                        // SAFETY: these rows and columns of C exist, and the buffer holds the largest tile.
-                        unsafe { transpose(s, in_c.t(), (tile.cols, rows), buffer, (tile.c_row, 1)) };
-                    }
-                } else {
-                    (tile.c, tile.c_next) = (c, c.wrapping_offset(rows as isize * c_row));
-                }
-                // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract, kept by the blocks.
-                unsafe { kernel(s, &tile) };
-                if activate {
-                    for row in 0..rows {
-                        let row = tile.c.wrapping_offset(row as isize * tile.c_row);
-                        // SAFETY: the kernel has just written these contiguous values.
-                        let row = unsafe { std::slice::from_raw_parts_mut(row, tile.cols) };
-                        activate_slice(s, block.activation, row);
-                    }
-                }
-                if STAGED {
-                    let from = Operand { ptr: buffer, row: tile.c_row, col: 1 };
-                    // SAFETY: as above, the other way round.
-                    unsafe { transpose(s, from, (rows, tile.cols), c, (c_col, c_row)) };
-                }
-                i += rows;
-            }
-            j += width;
         }
     }
 }

@@ -33,28 +33,41 @@ pub(crate) fn add_rows(isa: Isa, rows: &[f32], sums: &mut [f32]) {
     }
 }
 
-struct AllFinite<'a>(&'a [f32]);
+struct Most<'a>(&'a [f32]);
 
-impl Body for AllFinite<'_> {
-    type Out = bool;
+impl Body for Most<'_> {
+    type Out = f32;
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) -> bool {
-        // 0 * x is 0 for finite x and NaN for the others, and a NaN stays in a sum.
-        let zero = s.splat(0.0);
-        let mut sum = zero;
+    fn call<S: Simd>(self, s: S) -> f32 {
+        let (zero, sign) = (s.splat(0.0), s.splat_bits(0x7fff_ffff));
+        let (mut most, mut sum) = (zero, zero);
         let mut i = 0;
         while i < self.0.len() {
-            sum = s.fma(read(s, self.0, i), zero, sum);
+            let x = read(s, self.0, i);
+            let size = s.and(x, sign);
+            most = s.select(s.lt(most, size), size, most);
+            // 0 * x is 0 for finite x and NaN for the others, and a NaN stays in a sum.
+            sum = s.fma(x, zero, sum);
             i += S::LANES;
         }
-        all_zero(s, sum)
+        if !all_zero(s, sum) {
+            return f32::INFINITY;
+        }
+        let mut lanes = [0.0; 64];
+        write(s, &mut lanes, 0, most);
+        lanes.into_iter().fold(0.0, f32::max)
     }
+}
+
+/// The largest absolute value, 0 without any; infinite when an element is infinite or NaN.
+pub(crate) fn most(isa: Isa, xs: &[f32]) -> f32 {
+    isa.dispatch(Most(xs))
 }
 
 /// True when no element is infinite or NaN.
 pub(crate) fn all_finite(isa: Isa, xs: &[f32]) -> bool {
-    isa.dispatch(AllFinite(xs))
+    most(isa, xs) < f32::INFINITY
 }
 
 struct SumOfSquares<'a> {

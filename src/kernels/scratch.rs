@@ -5,7 +5,7 @@ use std::cell::Cell;
 /// Sixteen values that start on a cache line.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
-struct CacheLine([f32; 16]);
+pub(super) struct CacheLine([f32; 16]);
 
 /// A buffer of `f32` that starts on a cache line.
 #[derive(Clone, Default)]

@@ -1,11 +1,12 @@
 //! The products on raw pointers and on checked views.
 
 use super::activation::Activation;
-use super::gemm::{Product, Rhs};
+use super::gemm::{Descent, Epilogue, Product, Rhs};
 use super::pack::{Operand, pack_b, packed_len};
 use super::parallel;
 use super::scratch::AlignedBuffer;
 use super::tile::Start;
+use super::update::{Rule, Scaling, Tensors};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::{Body, Isa, Simd};
 
@@ -56,7 +57,9 @@ pub unsafe fn sgemm(
         c_row: rsc,
         c_col: csc,
         start: if beta == 0.0 { Start::Zero } else { Start::Scaled(beta) },
-        activation: Activation::Identity,
+        epilogue: Epilogue::Activate { activation: Activation::Identity, before: std::ptr::null_mut() },
+        offset: 0,
+        first_row: true,
     };
     // SAFETY: what `Product` needs is what this function's contract says.
     unsafe { parallel::run(Isa::current(), product) }
@@ -83,16 +86,18 @@ pub(crate) enum Begin<'a> {
     Bias(&'a [f32]),
 }
 
-/// `C = activation(start + alpha A B)` on views whose shapes the caller has checked to fit.
-pub(crate) fn run(
-    isa: Isa,
-    alpha: f32,
-    a: MatRef,
-    b: Right,
-    begin: Begin,
-    activation: Activation,
-    mut c: MatMut,
-) {
+/// What is done to C before [`run`] leaves it.
+pub(crate) enum After<'a> {
+    /// `C = activation(C)`.
+    Activate(Activation),
+    /// The same, and the slice receives what C was before it, row after row.
+    Save(Activation, &'a mut [f32]),
+    /// C is multiplied by the activation's derivative at what was saved, row after row.
+    Derivative(Activation, &'a [f32]),
+}
+
+/// `C = after(start + alpha A B)` on views whose shapes the caller has checked to fit.
+pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after: After, mut c: MatMut) {
     let (m, n) = (c.rows(), c.cols());
     let (k, b) = match b {
         Right::View(b) => {
@@ -113,6 +118,18 @@ pub(crate) fn run(
             Start::Bias(bias.as_ptr())
         }
     };
+    let like_c = |len| assert!(len == m * n && c.row_stride() == n && c.col_stride() == 1, "it lies like C");
+    let epilogue = match after {
+        After::Activate(activation) => Epilogue::Activate { activation, before: std::ptr::null_mut() },
+        After::Save(activation, before) => {
+            like_c(before.len());
+            Epilogue::Activate { activation, before: before.as_mut_ptr() }
+        }
+        After::Derivative(activation, saved) => {
+            like_c(saved.len());
+            Epilogue::Derivative { activation, saved: saved.as_ptr() }
+        }
+    };
     let product = Product {
         m,
         n,
@@ -124,10 +141,44 @@ pub(crate) fn run(
         c_row: c.row_stride() as isize,
         c_col: c.col_stride() as isize,
         start,
-        activation,
+        epilogue,
+        offset: 0,
+        first_row: true,
     };
     // SAFETY: the views were checked against their slices when they were made, the asserts above tie their shapes
     // together, and C is borrowed mutably, so it overlaps nothing and no two of its elements share a place.
+    unsafe { parallel::run(isa, product) }
+}
+
+/// Updates the weights (`[in, out]`) and biases of a layer by the gradients `X^T delta` and the sums of delta over its
+/// rows, neither of which is stored. The caller has checked that the shapes fit; delta is row-major.
+pub(crate) fn descend(
+    isa: Isa,
+    (x, delta): (MatRef, MatRef),
+    (rule, scaling): (&Rule, &Scaling),
+    mut weights: Tensors,
+    mut biases: Tensors,
+) {
+    let (m, n, k) = (x.cols(), delta.cols(), x.rows());
+    assert!(delta.rows() == k && delta.col_stride() == 1, "delta was checked");
+    let descent =
+        Descent { rule, scaling, weights: weights.places(rule, m * n), biases: biases.places(rule, n) };
+    let product = Product {
+        m,
+        n,
+        k,
+        alpha: 1.0,
+        a: operand(x.t()),
+        b: Rhs::Plain(operand(delta)),
+        c: descent.weights.weights,
+        c_row: n as isize,
+        c_col: 1,
+        start: Start::Zero,
+        epilogue: Epilogue::Descend(&descent),
+        offset: 0,
+        first_row: true,
+    };
+    // SAFETY: as for `run`; `places` has checked that weights, biases and state have an element for each gradient.
     unsafe { parallel::run(isa, product) }
 }
 

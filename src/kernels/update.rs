@@ -1,9 +1,8 @@
-//! One update of one weight or bias tensor: gradient in, new values and new optimizer state out.
+//! The update of weights: gradients in, new weights and new optimizer state in place of the old.
 //!
-//! Nothing is updated in place: what was there before stays until the caller has seen that all new values are
-//! finite.
+//! Written for rows of a tile, so that the product that makes a gradient can use it up while it is in L1.
 
-use super::vector::{all_zero, read, write};
+use super::vector::{load_up_to, store_up_to};
 use crate::simd::{Body, Isa, Simd};
 
 /// What is done to each summed gradient before an optimizer sees it: `clamp(grad * scale * coefficient,
@@ -41,6 +40,23 @@ pub(crate) struct SgdRule {
     pub first: bool,
 }
 
+impl SgdRule {
+    /// The weight and the velocity after the update; the velocity is not looked at without momentum.
+    #[inline(always)]
+    fn at<S: Simd>(&self, s: S, mut g: S::V, weight: S::V, velocity: S::V) -> (S::V, S::V) {
+        let momentum = s.splat(self.momentum);
+        if self.weight_decay != 0.0 {
+            g = s.fma(s.splat(self.weight_decay), weight, g);
+        }
+        let (mut v, mut step) = (velocity, g);
+        if self.momentum != 0.0 {
+            v = if self.first { g } else { s.fma(momentum, velocity, s.mul(s.splat(self.share), g)) };
+            step = if self.nesterov { s.fma(momentum, v, g) } else { v };
+        }
+        (s.fma(s.splat(-self.learning_rate), step, weight), v)
+    }
+}
+
 /// The numbers of one update by Adam or AdamW.
 #[derive(Clone, Copy)]
 pub(crate) struct AdamRule {
@@ -61,130 +77,148 @@ pub(crate) struct AdamRule {
     pub eps: f32,
 }
 
-/// A tensor as it is, and the place for what it becomes.
-pub(crate) struct Change<'a> {
-    pub old: &'a [f32],
-    pub new: &'a mut [f32],
-}
-
-impl Change<'_> {
-    fn assert_len(&self, len: usize) {
-        assert!(self.old.len() == len && self.new.len() == len, "state fits its weights");
+impl AdamRule {
+    /// The weight, the mean and the mean square after the update.
+    #[inline(always)]
+    fn at<S: Simd>(&self, s: S, mut g: S::V, weight: S::V, mean: S::V, square: S::V) -> (S::V, S::V, S::V) {
+        if self.weight_decay != 0.0 {
+            g = s.fma(s.splat(self.weight_decay), weight, g);
+        }
+        let mean = s.fma(s.splat(self.beta1), mean, s.mul(s.splat(self.share1), g));
+        let square = s.fma(s.splat(self.beta2), square, s.mul(s.mul(s.splat(self.share2), g), g));
+        let scale = s.add(s.div(s.sqrt(square), s.splat(self.root)), s.splat(self.eps));
+        let kept = s.mul(weight, s.splat(self.keep));
+        (s.fma(s.splat(-self.step), s.div(mean, scale), kept), mean, square)
     }
 }
 
-struct Sgd<'a> {
-    rule: SgdRule,
-    scaling: Scaling,
-    grad: &'a [f32],
-    weights: Change<'a>,
-    velocity: Option<Change<'a>>,
+/// What is done to each weight.
+#[derive(Clone, Copy)]
+pub(crate) enum Rule {
+    Sgd(SgdRule),
+    Adam(AdamRule),
 }
 
-impl Body for Sgd<'_> {
-    type Out = bool;
+impl Rule {
+    /// How many tensors of the optimizer's state there are for each tensor of weights.
+    fn states(&self) -> usize {
+        match self {
+            Rule::Sgd(rule) => usize::from(rule.momentum != 0.0),
+            Rule::Adam(_) => 2,
+        }
+    }
+}
+
+/// Weights and what an optimizer remembers of them, element by element alike: the velocity, or the mean and the mean
+/// square; empty where the rule has none.
+pub(crate) struct Tensors<'a> {
+    pub weights: &'a mut [f32],
+    pub first: &'a mut [f32],
+    pub second: &'a mut [f32],
+}
+
+impl Tensors<'_> {
+    /// Where they begin, after checking that each holds `len` values if `rule` needs it.
+    pub(super) fn places(&mut self, rule: &Rule, len: usize) -> Places {
+        let states = rule.states();
+        assert!(
+            self.weights.len() == len
+                && (states < 1 || self.first.len() == len)
+                && (states < 2 || self.second.len() == len),
+            "gradient, weights and state are equally many"
+        );
+        Places {
+            weights: self.weights.as_mut_ptr(),
+            first: self.first.as_mut_ptr(),
+            second: self.second.as_mut_ptr(),
+        }
+    }
+}
+
+/// [`Tensors`] behind pointers.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    pub weights: *mut f32,
+    first: *mut f32,
+    second: *mut f32,
+}
+
+/// Updates `rows` x `cols` elements that begin `offset` after the places, in rows `row` apart, with gradients in rows
+/// `grad_row` apart.
+///
+/// # Safety
+/// There are such gradients, and such elements in each of the places that the rule needs.
+#[inline(always)]
+pub(super) unsafe fn update_rows<S: Simd>(
+    s: S,
+    (rule, scaling): (&Rule, &Scaling),
+    (grad, grad_row): (*const f32, isize),
+    to: Places,
+    (offset, row): (isize, isize),
+    (rows, cols): (usize, usize),
+) {
+    macro_rules! each {
+        (|$g:ident, $at:ident, $n:ident| $body:block) => {
+            for i in 0..rows as isize {
+                let mut j = 0;
+                while j < cols {
+                    let $n = cols - j;
+                    let $at = offset + i * row + j as isize;
+                    let from = grad.wrapping_offset(i * grad_row).wrapping_add(j);
+                    // SAFETY: so many elements exist on every side: the caller's contract.
+                    unsafe {
+                        let $g = scaling.at(s, load_up_to(s, from, $n));
+                        $body
+                    }
+                    j += S::LANES;
+                }
+            }
+        };
+    }
+    match rule {
+        Rule::Sgd(rule) if rule.momentum == 0.0 => each!(|g, at, n| {
+            let w = to.weights.wrapping_offset(at);
+            let (weight, _) = rule.at(s, g, load_up_to(s, w, n), g);
+            store_up_to(s, w, n, weight);
+        }),
+        Rule::Sgd(rule) => each!(|g, at, n| {
+            let (w, v) = (to.weights.wrapping_offset(at), to.first.wrapping_offset(at));
+            let (weight, velocity) = rule.at(s, g, load_up_to(s, w, n), load_up_to(s, v, n));
+            store_up_to(s, w, n, weight);
+            store_up_to(s, v, n, velocity);
+        }),
+        Rule::Adam(rule) => each!(|g, at, n| {
+            let (w, m, v) =
+                (to.weights.wrapping_offset(at), to.first.wrapping_offset(at), to.second.wrapping_offset(at));
+            let (weight, mean, square) =
+                rule.at(s, g, load_up_to(s, w, n), load_up_to(s, m, n), load_up_to(s, v, n));
+            store_up_to(s, w, n, weight);
+            store_up_to(s, m, n, mean);
+            store_up_to(s, v, n, square);
+        }),
+    }
+}
+
+struct Whole<'a> {
+    rule: &'a Rule,
+    scaling: &'a Scaling,
+    grad: &'a [f32],
+    to: Places,
+}
+
+impl Body for Whole<'_> {
+    type Out = ();
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) -> bool {
-        let (rule, mut velocity) = (self.rule, self.velocity);
-        let zero = s.splat(0.0);
-        let (decay, momentum) = (s.splat(rule.weight_decay), s.splat(rule.momentum));
-        let (share, minus_rate) = (s.splat(rule.share), s.splat(-rule.learning_rate));
-        let mut check = zero;
-        let mut i = 0;
-        while i < self.grad.len() {
-            let weight = read(s, self.weights.old, i);
-            let mut g = self.scaling.at(s, read(s, self.grad, i));
-            if rule.weight_decay != 0.0 {
-                g = s.fma(decay, weight, g);
-            }
-            if let Some(velocity) = &mut velocity {
-                let v =
-                    if rule.first { g } else { s.fma(momentum, read(s, velocity.old, i), s.mul(share, g)) };
-                write(s, velocity.new, i, v);
-                check = s.fma(v, zero, check);
-                g = if rule.nesterov { s.fma(momentum, v, g) } else { v };
-            }
-            let weight = s.fma(minus_rate, g, weight);
-            write(s, self.weights.new, i, weight);
-            check = s.fma(weight, zero, check);
-            i += S::LANES;
-        }
-        all_zero(s, check)
+    fn call<S: Simd>(self, s: S) {
+        let Whole { rule, scaling, grad, to } = self;
+        // SAFETY: `update` has checked that there are as many elements as gradients.
+        unsafe { update_rows(s, (rule, scaling), (grad.as_ptr(), 0), to, (0, 0), (1, grad.len())) }
     }
 }
 
-/// Gradient descent, with momentum when there is a `velocity`. False when a new value is not finite.
-pub(crate) fn sgd(
-    isa: Isa,
-    rule: SgdRule,
-    scaling: Scaling,
-    grad: &[f32],
-    weights: Change,
-    velocity: Option<Change>,
-) -> bool {
-    weights.assert_len(grad.len());
-    if let Some(velocity) = &velocity {
-        velocity.assert_len(grad.len());
-    }
-    isa.dispatch(Sgd { rule, scaling, grad, weights, velocity })
-}
-
-struct Adam<'a> {
-    rule: AdamRule,
-    scaling: Scaling,
-    grad: &'a [f32],
-    weights: Change<'a>,
-    mean: Change<'a>,
-    square: Change<'a>,
-}
-
-impl Body for Adam<'_> {
-    type Out = bool;
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) -> bool {
-        let rule = self.rule;
-        let zero = s.splat(0.0);
-        let (beta1, share1) = (s.splat(rule.beta1), s.splat(rule.share1));
-        let (beta2, share2) = (s.splat(rule.beta2), s.splat(rule.share2));
-        let (keep, decay) = (s.splat(rule.keep), s.splat(rule.weight_decay));
-        let (minus_step, root, eps) = (s.splat(-rule.step), s.splat(rule.root), s.splat(rule.eps));
-        let mut check = zero;
-        let mut i = 0;
-        while i < self.grad.len() {
-            let weight = read(s, self.weights.old, i);
-            let mut g = self.scaling.at(s, read(s, self.grad, i));
-            if rule.weight_decay != 0.0 {
-                g = s.fma(decay, weight, g);
-            }
-            let mean = s.fma(beta1, read(s, self.mean.old, i), s.mul(share1, g));
-            let square = s.fma(beta2, read(s, self.square.old, i), s.mul(s.mul(share2, g), g));
-            let scale = s.add(s.div(s.sqrt(square), root), eps);
-            let weight = s.fma(minus_step, s.div(mean, scale), s.mul(weight, keep));
-            write(s, self.mean.new, i, mean);
-            write(s, self.square.new, i, square);
-            write(s, self.weights.new, i, weight);
-            // Lanes past the end hold 0 / (0 + eps): finite, because eps is more than 0.
-            check = s.fma(weight, zero, s.fma(mean, zero, s.fma(square, zero, check)));
-            i += S::LANES;
-        }
-        all_zero(s, check)
-    }
-}
-
-/// Adam or AdamW. False when a new value is not finite.
-pub(crate) fn adam(
-    isa: Isa,
-    rule: AdamRule,
-    scaling: Scaling,
-    grad: &[f32],
-    weights: Change,
-    mean: Change,
-    square: Change,
-) -> bool {
-    weights.assert_len(grad.len());
-    mean.assert_len(grad.len());
-    square.assert_len(grad.len());
-    isa.dispatch(Adam { rule, scaling, grad, weights, mean, square })
+/// Updates all elements by their gradients.
+pub(crate) fn update(isa: Isa, rule: &Rule, scaling: &Scaling, grad: &[f32], mut tensors: Tensors) {
+    let to = tensors.places(rule, grad.len());
+    isa.dispatch(Whole { rule, scaling, grad, to });
 }

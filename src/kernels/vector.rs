@@ -28,6 +28,26 @@ pub(super) fn write<S: Simd>(s: S, xs: &mut [f32], i: usize, v: S::V) {
     }
 }
 
+/// The first `n` values at `p`, as many as a vector has; the other lanes are 0.
+///
+/// # Safety
+/// `p` is valid for reads of that many values.
+#[inline(always)]
+pub(super) unsafe fn load_up_to<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's. The branch is worth it: whole vectors are the rule, and masked stores slow on some CPUs.
+    unsafe { if n >= S::LANES { s.load(p) } else { s.load_first(p, s.first(n)) } }
+}
+
+/// Writes the first `n` lanes to `p`, as many as a vector has.
+///
+/// # Safety
+/// `p` is valid for writes of that many values.
+#[inline(always)]
+pub(super) unsafe fn store_up_to<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) {
+    // SAFETY: as for `load_up_to`.
+    unsafe { if n >= S::LANES { s.store(p, v) } else { s.store_first(p, s.first(n), v) } }
+}
+
 /// True when every lane is 0, which a NaN is not.
 #[inline(always)]
 pub(super) fn all_zero<S: Simd>(s: S, v: S::V) -> bool {

@@ -110,6 +110,11 @@ impl Linear {
         self.weight.view()
     }
 
+    /// Weights `[in, out]` and bias, to read.
+    pub(crate) fn parts(&self) -> (&[f32], &[f32]) {
+        (self.weight.as_slice(), &self.bias)
+    }
+
     /// Weights `[in, out]` and bias, to write.
     pub(crate) fn parts_mut(&mut self) -> (&mut [f32], &mut [f32]) {
         (self.weight.as_mut_slice(), &mut self.bias)

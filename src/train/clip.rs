@@ -1,6 +1,7 @@
 //! Gradient clipping.
 
 use crate::error::{Error, Result};
+use crate::kernels::update::Scaling;
 
 /// How the mean gradient is kept from being too large, before the optimizer sees it.
 ///
@@ -37,5 +38,19 @@ impl Clip {
         }
         let (value, must) = (limit.to_string(), "finite and more than 0");
         Err(Error::Setting { op, name, value, must })
+    }
+
+    /// The mean over `count` terms and the clipping, as factors and a limit for each gradient. The sum of the squares of
+    /// all mean gradients is asked for when it matters.
+    pub(super) fn scaling(self, count: u64, squares: impl FnOnce() -> f64) -> Scaling {
+        let (mut coefficient, mut limit) = (1.0, f32::INFINITY);
+        match self {
+            Clip::None => {}
+            Clip::Value(most) => limit = most,
+            Clip::GlobalNorm(most) => {
+                coefficient = (f64::from(most) / (squares().sqrt() + 1e-6)).min(1.0) as f32;
+            }
+        }
+        Scaling { scale: 1.0 / count as f32, coefficient, limit }
     }
 }

@@ -143,7 +143,7 @@ impl Trainer {
             }
         };
         if let Some(model) = best_model {
-            *self.model_mut() = model;
+            self.set_model(model);
         }
         Ok(History { epochs, stop, best })
     }

@@ -5,6 +5,7 @@ mod dataset;
 mod evaluate;
 mod fit;
 mod history;
+mod limits;
 mod loss;
 mod optimizer;
 mod options;

@@ -1,14 +1,18 @@
 //! One batch through a network: forward, loss, backward; and the buffers for it, which grow and are kept.
+//!
+//! Backward goes down twice: first the derivatives by what each layer puts out before its activation (`delta`), for which
+//! the weights must be the old ones, then the gradients of the weights, which may be used up on the way to new weights.
 
 use super::Loss;
 use super::loss::{Targets, check_finite};
+use super::state::{Planned, State};
 use crate::Activation;
 use crate::error::{Error, Result};
-use crate::kernels::elementwise::{activate, activation_gradient};
-use crate::kernels::reduce::{add_rows, all_finite};
+use crate::kernels::elementwise::activation_gradient;
+use crate::kernels::reduce::{add_rows, all_finite, most};
+use crate::kernels::{After, Begin, Right, descend, run};
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::Mlp;
-use crate::product::{gemm, linear};
 use crate::simd::Isa;
 
 /// Who is asking, for errors.
@@ -39,12 +43,16 @@ pub(super) struct Gradient {
     pub bias: Vec<f32>,
 }
 
-/// What the forward pass keeps of one layer, `rows` x `out`.
+/// What a batch leaves at one layer, `rows` x `out` each.
 #[derive(Clone, Debug, Default)]
 struct Saved {
     /// Before the activation; empty where the derivative is taken from the output.
     z: Vec<f32>,
     y: Vec<f32>,
+    /// The derivative of the loss by z.
+    delta: Vec<f32>,
+    /// Upper bounds of the sums of gradients for the weight and the bias.
+    bounds: [f64; 2],
 }
 
 /// The buffers of one batch.
@@ -55,8 +63,10 @@ pub(super) struct Pass {
     saved: Vec<Saved>,
     values: Vec<f32>,
     terms: Vec<f32>,
-    delta: Vec<f32>,
-    below: Vec<f32>,
+    /// One row of samples whose rows are not contiguous.
+    gathered: Vec<f32>,
+    /// The largest absolute value of the samples.
+    most: f64,
 }
 
 impl Pass {
@@ -89,13 +99,12 @@ impl Pass {
         loss.check_shape(op, rows, outputs, targets)?;
         // Before the data is read: a view that repeats a row by a stride of 0 may be larger than memory.
         self.resize(op, model, loss, rows)?;
-        check_rows_finite(op, isa, x)?;
+        self.check_samples(op, isa, x)?;
         loss.check_targets(op, isa, outputs, targets, &mut self.values)?;
         self.forward(isa, model, x)?;
-        let y = self.saved.last().map_or(&[][..], |saved| &saved.y);
-        loss.check_outputs(op, outputs, y)?;
-        let delta = &mut self.delta[..rows * outputs];
-        let sum = loss.sum(isa, y, targets, &self.values, &mut self.terms, delta);
+        let last = self.saved.last_mut().unwrap_or_else(|| unreachable!("`build` refuses no layers"));
+        loss.check_outputs(op, outputs, &last.y)?;
+        let sum = loss.sum(isa, &last.y, targets, &self.values, &mut self.terms, &mut last.delta);
         if !sum.is_finite() {
             return Err(Error::NotFinite {
                 op,
@@ -112,78 +121,120 @@ impl Pass {
     fn forward(&mut self, isa: Isa, model: &Mlp, x: MatRef) -> Result<()> {
         let mut input = x;
         for (layer, saved) in model.layers().iter().zip(&mut self.saved) {
-            let (w, bias, activation) = (layer.weight_in_out(), Some(layer.bias()), layer.activation());
-            let (rows, cols) = (self.rows, layer.out_features());
-            if activation.saves_input() {
-                let z = MatMut::new(&mut saved.z, rows, cols)?;
-                linear(input, w, bias, Activation::Identity, z)?;
-                saved.y.copy_from_slice(&saved.z);
-                activate(isa, activation, &mut saved.y);
-            } else {
-                let y = MatMut::new(&mut saved.y, rows, cols)?;
-                linear(input, w, bias, activation, y)?;
-            }
-            input = MatRef::new(&saved.y, rows, cols)?;
+            let (cols, activation) = (layer.out_features(), layer.activation());
+            let after = match activation.saves_input() {
+                true => After::Save(activation, &mut saved.z),
+                false => After::Activate(activation),
+            };
+            let (w, bias) = (Right::View(layer.weight_in_out()), Begin::Bias(layer.bias()));
+            run(isa, 1.0, input, w, bias, after, MatMut::new(&mut saved.y, self.rows, cols)?);
+            input = MatRef::new(&saved.y, self.rows, cols)?;
         }
         Ok(())
     }
 
-    /// Adds the gradients of the batch just measured to `gradients`; with `fresh`, sets them. `x` is that
-    /// batch.
-    pub(super) fn backward(
-        &mut self,
+    /// The derivatives of the loss just measured by what each layer puts out before its activation, and from them bounds
+    /// of the gradients.
+    pub(super) fn deltas(&mut self, isa: Isa, model: &Mlp) -> Result<()> {
+        let rows = self.rows;
+        let layers = model.layers();
+        if let (Some(layer), Some(Saved { z, y, delta, .. })) = (layers.last(), self.saved.last_mut()) {
+            let activation = layer.activation();
+            activation_gradient(isa, activation, if activation.saves_input() { z } else { y }, delta);
+        }
+        for n in (1..layers.len()).rev() {
+            let (layer, below) = (&layers[n], layers[n - 1].activation());
+            let (inputs, outputs) = (layer.in_features(), layer.out_features());
+            let (lower, upper) = self.saved.split_at_mut(n);
+            let Saved { z, y, delta, .. } = &mut lower[n - 1];
+            let after = match below {
+                Activation::Identity => After::Activate(below),
+                _ => After::Derivative(below, if below.saves_input() { z } else { y }),
+            };
+            let w = Right::View(layer.weight_in_out().t());
+            let above = MatRef::new(&upper[0].delta, rows, outputs)?;
+            run(isa, 1.0, above, w, Begin::Scaled(0.0), after, MatMut::new(delta, rows, inputs)?);
+        }
+        let mut input = self.most;
+        for saved in &mut self.saved {
+            let delta = rows as f64 * f64::from(most(isa, &saved.delta));
+            saved.bounds = [input * delta, delta];
+            input = f64::from(most(isa, &saved.y));
+        }
+        Ok(())
+    }
+
+    /// Upper bounds of the sums of gradients for the weight and the bias of a layer.
+    pub(super) fn bounds(&self, layer: usize) -> [f64; 2] {
+        self.saved[layer].bounds
+    }
+
+    /// Adds the gradients of the batch to `gradients`; with `fresh`, sets them. `x` is that batch.
+    pub(super) fn accumulate(
+        &self,
+        isa: Isa,
         model: &Mlp,
         x: MatRef,
         gradients: &mut [Gradient],
         fresh: bool,
     ) -> Result<()> {
-        let isa = Isa::try_current()?;
-        let rows = self.rows;
-        for (n, layer) in model.layers().iter().enumerate().rev() {
-            let (inputs, outputs, activation) =
-                (layer.in_features(), layer.out_features(), layer.activation());
-            let saved = &self.saved[n];
-            let source = if activation.saves_input() { &saved.z } else { &saved.y };
-            let delta = &mut self.delta[..rows * outputs];
-            activation_gradient(isa, activation, source, delta);
-            let input = match n {
-                0 => x,
-                _ => MatRef::new(&self.saved[n - 1].y, rows, inputs)?,
-            };
-            let Gradient { weight, bias } = &mut gradients[n];
-            let beta = if fresh { 0.0 } else { 1.0 };
+        let beta = if fresh { 0.0 } else { 1.0 };
+        for (n, (layer, gradient)) in model.layers().iter().zip(gradients).enumerate() {
+            let (inputs, outputs) = (layer.in_features(), layer.out_features());
+            let Gradient { weight, bias } = gradient;
             if fresh {
                 bias.fill(0.0);
             }
+            let delta = &self.saved[n].delta;
             add_rows(isa, delta, bias);
-            let delta = MatRef::new(delta, rows, outputs)?;
+            let delta = Right::View(MatRef::new(delta, self.rows, outputs)?);
+            let (start, after) = (Begin::Scaled(beta), After::Activate(Activation::Identity));
             let weight = MatMut::new(weight, inputs, outputs)?;
-            gemm(1.0, input.t(), delta, beta, weight)?;
-            if n > 0 {
-                let below = MatMut::new(&mut self.below, rows, inputs)?;
-                gemm(1.0, delta, layer.weight_in_out().t(), 0.0, below)?;
-                std::mem::swap(&mut self.delta, &mut self.below);
-            }
+            run(isa, 1.0, self.input(n, x, inputs)?.t(), delta, start, after, weight);
         }
         Ok(())
+    }
+
+    /// Updates the weights and biases of `model` by the gradients of the batch, which are not stored. `x` is that batch.
+    pub(super) fn descend(
+        &self,
+        isa: Isa,
+        planned: &Planned,
+        model: &mut Mlp,
+        state: &mut State,
+        x: MatRef,
+    ) -> Result<()> {
+        for (n, saved) in self.saved.iter().enumerate() {
+            let layer = &model.layers()[n];
+            let (inputs, outputs) = (layer.in_features(), layer.out_features());
+            let (input, delta) = (self.input(n, x, inputs)?, MatRef::new(&saved.delta, self.rows, outputs)?);
+            let [weights, biases] = state.tensors(model, n);
+            descend(isa, (input, delta), (&planned.rule, &planned.scaling), weights, biases);
+        }
+        state.finish(planned);
+        Ok(())
+    }
+
+    /// What went into a layer.
+    fn input<'a>(&'a self, layer: usize, x: MatRef<'a>, inputs: usize) -> Result<MatRef<'a>> {
+        match layer {
+            0 => Ok(x),
+            _ => MatRef::new(&self.saved[layer - 1].y, self.rows, inputs),
+        }
     }
 
     /// Makes the buffers fit a batch of so many rows.
     fn resize(&mut self, op: &'static str, model: &Mlp, loss: Loss, rows: usize) -> Result<()> {
         let layers = model.layers();
         self.saved.resize_with(layers.len(), Saved::default);
-        let mut widest = 0;
         for (layer, saved) in layers.iter().zip(&mut self.saved) {
             let cols = layer.out_features();
-            widest = widest.max(cols);
             resize(op, &mut saved.y, rows, cols)?;
             let z_cols = if layer.activation().saves_input() { cols } else { 0 };
             resize(op, &mut saved.z, rows, z_cols)?;
+            resize(op, &mut saved.delta, rows, cols)?;
         }
-        // The two that are swapped on the way back both hold the widest layer.
         let outputs = model.outputs();
-        resize(op, &mut self.delta, rows, widest)?;
-        resize(op, &mut self.below, rows, widest)?;
         let terms = loss.terms(1, outputs);
         resize(op, &mut self.terms, rows, terms)?;
         let values = match loss {
@@ -194,6 +245,27 @@ impl Pass {
         (self.rows, self.outputs) = (rows, outputs);
         Ok(())
     }
+
+    /// Refuses samples that are not finite, and remembers how large they are.
+    fn check_samples(&mut self, op: &'static str, isa: Isa, x: MatRef) -> Result<()> {
+        self.most = 0.0;
+        for i in 0..x.rows() {
+            let row = match x.row(i) {
+                Some(row) => row,
+                None => {
+                    self.gathered.clear();
+                    self.gathered.extend((0..x.cols()).filter_map(|j| x.get(i, j)));
+                    &self.gathered
+                }
+            };
+            let most = most(isa, row);
+            if most == f32::INFINITY {
+                check_finite(op, isa, "x", i, x.cols(), row)?;
+            }
+            self.most = self.most.max(most.into());
+        }
+        Ok(())
+    }
 }
 
 /// Makes a buffer hold rows x cols values, or says that memory for them is not to be had.
@@ -202,21 +274,5 @@ fn resize(op: &'static str, buffer: &mut Vec<f32>, rows: usize, cols: usize) -> 
     let len = rows.checked_mul(cols).ok_or_else(too_large)?;
     buffer.try_reserve(len.saturating_sub(buffer.len())).map_err(|_| too_large())?;
     buffer.resize(len, 0.0);
-    Ok(())
-}
-
-fn check_rows_finite(op: &'static str, isa: Isa, x: MatRef) -> Result<()> {
-    let mut gathered = Vec::new();
-    for i in 0..x.rows() {
-        let row = match x.row(i) {
-            Some(row) => row,
-            None => {
-                gathered.clear();
-                gathered.extend((0..x.cols()).filter_map(|j| x.get(i, j)));
-                &gathered
-            }
-        };
-        check_finite(op, isa, "x", i, x.cols(), row)?;
-    }
     Ok(())
 }

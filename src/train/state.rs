@@ -1,30 +1,28 @@
-//! What an optimizer remembers, and the update of all layers.
+//! What an optimizer remembers, and the updates of all layers.
 
+use super::limits::Limits;
 use super::optimizer::{Adam, AdamW, Moments, Optimizer, Sgd};
 use super::pass::Gradient;
-use crate::kernels::update::{AdamRule, Change, Scaling, SgdRule, adam, sgd};
+use crate::kernels::reduce::most;
+use crate::kernels::update::{AdamRule, Rule, Scaling, SgdRule, Tensors, update};
 use crate::nn::Mlp;
 use crate::simd::Isa;
 
-/// A tensor that an optimizer remembers, and the place for its next value: they change places after each
-/// update.
+/// What is remembered of one tensor: the velocity, or the mean and the mean square; empty where there is none.
 #[derive(Clone, Debug)]
 struct Memory {
-    old: Vec<f32>,
-    new: Vec<f32>,
-}
-
-impl Memory {
-    fn change(&mut self) -> Change<'_> {
-        Change { old: &self.old, new: &mut self.new }
-    }
+    first: Vec<f32>,
+    second: Vec<f32>,
+    limits: Limits,
+    /// The limits after the update that is being proven.
+    next: Limits,
 }
 
 /// The state of an optimizer.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    /// For each layer, its weight and then its bias: what is remembered of each.
-    memories: Vec<Vec<Memory>>,
+    /// Of each layer: what is remembered of its weight and of its bias.
+    memories: Vec<[Memory; 2]>,
     updates: u64,
     /// The betas to the power of `updates`, by multiplication: `powi` may differ between platforms.
     powers: (f64, f64),
@@ -33,75 +31,146 @@ pub(super) struct State {
 /// Where an update that is not finite was met: what, and in which layer.
 pub(super) type Broken = (&'static str, usize);
 
-/// The numbers of one update.
-enum Rule {
-    Sgd(SgdRule),
-    Adam(AdamRule),
+/// An update that has been worked out but not made.
+pub(super) struct Planned {
+    pub rule: Rule,
+    pub scaling: Scaling,
+    powers: (f64, f64),
 }
 
 impl State {
     pub(super) fn new(optimizer: &Optimizer, model: &Mlp) -> Self {
-        let count = match optimizer {
-            Optimizer::Sgd(sgd) => usize::from(sgd.momentum != 0.0),
-            Optimizer::Adam(_) | Optimizer::AdamW(_) => 2,
+        let (first, second) = match optimizer {
+            Optimizer::Sgd(sgd) => (sgd.momentum != 0.0, false),
+            Optimizer::Adam(_) | Optimizer::AdamW(_) => (true, true),
         };
-        let memories = |len: usize| {
-            let (old, new) = (vec![0.0; len], vec![0.0; len]);
-            vec![Memory { old, new }; count]
+        let memory = |len: usize| Memory {
+            first: vec![0.0; if first { len } else { 0 }],
+            second: vec![0.0; if second { len } else { 0 }],
+            limits: Limits::UNKNOWN,
+            next: Limits::UNKNOWN,
         };
-        let tensors = |layer: &crate::nn::Linear| {
+        let layer = |layer: &crate::nn::Linear| {
             let (inputs, outputs) = (layer.in_features(), layer.out_features());
-            [memories(inputs * outputs), memories(outputs)]
+            [memory(inputs * outputs), memory(outputs)]
         };
-        State { memories: model.layers().iter().flat_map(tensors).collect(), updates: 0, powers: (1.0, 1.0) }
+        State { memories: model.layers().iter().map(layer).collect(), updates: 0, powers: (1.0, 1.0) }
     }
 
-    /// Computes what `model` and this state become into `next` and the second halves of the state. Then, if
-    /// all of it is finite, both change places; otherwise both are as they were.
-    pub(super) fn update(
-        &mut self,
-        isa: Isa,
-        optimizer: &Optimizer,
-        scaling: Scaling,
-        model: &mut Mlp,
-        next: &mut Mlp,
-        gradients: &[Gradient],
-    ) -> Result<(), Broken> {
-        let (rule, powers) = self.rule(optimizer);
-        let mut memories = self.memories.iter_mut();
-        let layers = model.layers_mut().iter_mut().zip(next.layers_mut());
-        for (n, ((old, new), gradient)) in layers.zip(gradients).enumerate() {
-            let ((old_weight, old_bias), (new_weight, new_bias)) = (old.parts_mut(), new.parts_mut());
-            for (what, old, new, gradient) in [
-                ("a weight after the update", old_weight, new_weight, &gradient.weight),
-                ("a bias after the update", old_bias, new_bias, &gradient.bias),
-            ] {
-                let weights = Change { old, new };
-                let memory = memories.next().map_or(&mut [][..], |memory| memory);
-                if !rule.apply(isa, scaling, gradient, weights, memory) {
-                    return Err((what, n));
-                }
-            }
-        }
-        std::mem::swap(model, next);
-        for memory in self.memories.iter_mut().flatten() {
-            std::mem::swap(&mut memory.old, &mut memory.new);
-        }
-        self.updates += 1;
-        self.powers = powers;
-        Ok(())
-    }
-
-    /// The numbers of the next update, and the powers of the betas after it.
-    fn rule(&self, optimizer: &Optimizer) -> (Rule, (f64, f64)) {
-        match optimizer {
+    /// The next update with gradients scaled like this.
+    pub(super) fn plan(&self, optimizer: &Optimizer, scaling: Scaling) -> Planned {
+        let (rule, powers) = match optimizer {
             Optimizer::Sgd(sgd) => (Rule::Sgd(self.sgd_rule(sgd)), self.powers),
             Optimizer::Adam(Adam(moments)) => self.adam_rule(moments, 1.0, moments.weight_decay),
             Optimizer::AdamW(AdamW(moments)) => {
                 let keep = 1.0 - f64::from(moments.learning_rate) * f64::from(moments.weight_decay);
                 self.adam_rule(moments, keep as f32, 0.0)
             }
+        };
+        Planned { rule, scaling, powers }
+    }
+
+    /// Whether the update cannot but leave finite numbers, given a bound of the sums of gradients for the weight and the
+    /// bias of each layer. Looks at the tensors themselves only when what is known of them does not suffice.
+    pub(super) fn prove(
+        &mut self,
+        isa: Isa,
+        planned: &Planned,
+        model: &Mlp,
+        sums: impl Fn(usize) -> [f64; 2],
+    ) -> bool {
+        if self.proven(planned, &sums) {
+            return true;
         }
+        for (memories, layer) in self.memories.iter_mut().zip(model.layers()) {
+            let (weights, biases) = layer.parts();
+            for (memory, values) in memories.iter_mut().zip([weights, biases]) {
+                let bound = |values: &[f32]| f64::from(most(isa, values));
+                memory.limits = Limits {
+                    weights: bound(values),
+                    first: bound(&memory.first),
+                    second: bound(&memory.second),
+                };
+            }
+        }
+        self.proven(planned, &sums)
+    }
+
+    fn proven(&mut self, planned: &Planned, sums: impl Fn(usize) -> [f64; 2]) -> bool {
+        self.memories.iter_mut().enumerate().all(|(n, memories)| {
+            memories.iter_mut().zip(sums(n)).all(|(memory, sum)| {
+                let after = memory.limits.after(&planned.rule, &planned.scaling, sum);
+                memory.next = after.unwrap_or(Limits::UNKNOWN);
+                after.is_some()
+            })
+        })
+    }
+
+    /// Forgets what is known of the weights: they have been replaced.
+    pub(super) fn forget_limits(&mut self) {
+        for memory in self.memories.iter_mut().flatten() {
+            memory.limits = Limits::UNKNOWN;
+        }
+    }
+
+    /// The weights and the biases of a layer with what is remembered of them, to be updated.
+    pub(super) fn tensors<'a>(&'a mut self, model: &'a mut Mlp, layer: usize) -> [Tensors<'a>; 2] {
+        let (weights, biases) = model.layers_mut()[layer].parts_mut();
+        let [of_weights, of_biases] = &mut self.memories[layer];
+        [(weights, of_weights), (biases, of_biases)].map(|(weights, memory)| Tensors {
+            weights,
+            first: &mut memory.first,
+            second: &mut memory.second,
+        })
+    }
+
+    /// Counts the update in, when all layers have been updated.
+    pub(super) fn finish(&mut self, planned: &Planned) {
+        self.updates += 1;
+        self.powers = planned.powers;
+        for memory in self.memories.iter_mut().flatten() {
+            memory.limits = memory.next;
+        }
+    }
+
+    /// Updates all layers by stored gradients: in place when that is proven to be safe; otherwise on copies, which take
+    /// the place of `model` and of this state if all of them is finite.
+    pub(super) fn update(
+        &mut self,
+        isa: Isa,
+        planned: &Planned,
+        model: &mut Mlp,
+        gradients: &[Gradient],
+    ) -> Result<(), Broken> {
+        let bound = |values: &[f32]| f64::from(most(isa, values));
+        let sums = |n: usize| [bound(&gradients[n].weight), bound(&gradients[n].bias)];
+        if self.prove(isa, planned, model, sums) {
+            self.apply(isa, planned, model, gradients);
+            return Ok(());
+        }
+        let (mut next, mut next_model) = (self.clone(), model.clone());
+        next.apply(isa, planned, &mut next_model, gradients);
+        for n in 0..gradients.len() {
+            for (what, tensors) in WHAT.into_iter().zip(next.tensors(&mut next_model, n)) {
+                let all = [&*tensors.weights, tensors.first, tensors.second];
+                if !all.into_iter().all(|values| most(isa, values) < f32::INFINITY) {
+                    return Err((what, n));
+                }
+            }
+        }
+        (*self, *model) = (next, next_model);
+        self.forget_limits();
+        Ok(())
+    }
+
+    fn apply(&mut self, isa: Isa, planned: &Planned, model: &mut Mlp, gradients: &[Gradient]) {
+        for (n, gradient) in gradients.iter().enumerate() {
+            for (grad, tensors) in [&gradient.weight, &gradient.bias].into_iter().zip(self.tensors(model, n))
+            {
+                update(isa, &planned.rule, &planned.scaling, grad, tensors);
+            }
+        }
+        self.finish(planned);
     }
 
     fn sgd_rule(&self, sgd: &Sgd) -> SgdRule {
@@ -133,25 +202,4 @@ impl State {
     }
 }
 
-impl Rule {
-    /// Updates one tensor; false when a new value is not finite.
-    fn apply(
-        &self,
-        isa: Isa,
-        scaling: Scaling,
-        grad: &[f32],
-        weights: Change,
-        memory: &mut [Memory],
-    ) -> bool {
-        match (self, memory) {
-            (Rule::Sgd(rule), memory) => {
-                let velocity = memory.first_mut().map(Memory::change);
-                sgd(isa, *rule, scaling, grad, weights, velocity)
-            }
-            (Rule::Adam(rule), [mean, square]) => {
-                adam(isa, *rule, scaling, grad, weights, mean.change(), square.change())
-            }
-            (Rule::Adam(_), _) => unreachable!("`new` gives Adam two memories for each tensor"),
-        }
-    }
-}
+const WHAT: [&str; 2] = ["a weight after the update", "a bias after the update"];

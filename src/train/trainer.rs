@@ -7,7 +7,6 @@ use super::pass::{Caller, Gradient, Measured, Pass};
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::kernels::reduce::sum_of_squares;
-use crate::kernels::update::Scaling;
 use crate::matrix::MatRef;
 use crate::nn::Mlp;
 use crate::simd::Isa;
@@ -41,13 +40,12 @@ use crate::simd::Isa;
 #[derive(Clone, Debug)]
 pub struct Trainer {
     model: Mlp,
-    /// Where an update is written: the two change places when all of it is finite.
-    next: Mlp,
     loss: Loss,
     optimizer: Optimizer,
     clip: Clip,
     state: State,
     pass: Pass,
+    /// Empty as long as every gradient is used up where it is made.
     gradients: Vec<Gradient>,
     /// Terms of the loss whose gradients have been summed since the last update.
     pending: u64,
@@ -63,18 +61,13 @@ impl Trainer {
         let optimizer = optimizer.into();
         loss.validate("Trainer::new")?;
         optimizer.validate("Trainer::new")?;
-        let gradient = |layer: &crate::nn::Linear| Gradient {
-            weight: vec![0.0; layer.in_features() * layer.out_features()],
-            bias: vec![0.0; layer.out_features()],
-        };
         Ok(Trainer {
-            next: mlp.clone(),
             loss,
             optimizer,
             clip: Clip::None,
             state: State::new(&optimizer, &mlp),
             pass: Pass::default(),
-            gradients: mlp.layers().iter().map(gradient).collect(),
+            gradients: Vec::new(),
             pending: 0,
             steps: 0,
             model: mlp,
@@ -104,9 +97,20 @@ impl Trainer {
     /// a weight is not finite after the update: weights and optimizer state are then as before the update,
     /// and the gradients that led there are dropped.
     pub fn step(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
-        let loss = self.add_gradients("Trainer::step", x, targets)?;
-        self.update("Trainer::step")?;
-        Ok(loss)
+        let op = "Trainer::step";
+        let measured = self.differentiate(op, x, targets)?;
+        if self.pending == 0 && !matches!(self.clip, Clip::GlobalNorm(_)) {
+            let isa = Isa::try_current()?;
+            let planned = self.state.plan(&self.optimizer, self.clip.scaling(measured.count, || 0.0));
+            if self.state.prove(isa, &planned, &self.model, |layer| self.pass.bounds(layer)) {
+                self.pass.descend(isa, &planned, &mut self.model, &mut self.state, x)?;
+                self.steps += 1;
+                return Ok(measured.mean());
+            }
+        }
+        self.add_gradients(measured, x)?;
+        self.update(op)?;
+        Ok(measured.mean())
     }
 
     /// Adds the gradients of a micro-batch to those of the next update, and returns its mean loss.
@@ -133,7 +137,9 @@ impl Trainer {
     /// # Ok::<(), percycle::Error>(())
     /// ```
     pub fn accumulate(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
-        self.add_gradients("Trainer::accumulate", x, targets)
+        let measured = self.differentiate("Trainer::accumulate", x, targets)?;
+        self.add_gradients(measured, x)?;
+        Ok(measured.mean())
     }
 
     /// One update from what has been accumulated.
@@ -185,9 +191,10 @@ impl Trainer {
         self.loss
     }
 
-    /// The network, to put other weights of the same shapes in its place.
-    pub(super) fn model_mut(&mut self) -> &mut Mlp {
-        &mut self.model
+    /// Puts a network of the same shape in the place of this one.
+    pub(super) fn set_model(&mut self, model: Mlp) {
+        self.model = model;
+        self.state.forget_limits();
     }
 
     /// The loss of a batch, and the outputs it comes from. Changes nothing but buffers.
@@ -206,22 +213,37 @@ impl Trainer {
         Caller { op, step: self.steps + 1 }
     }
 
-    fn add_gradients(&mut self, op: &'static str, x: MatRef, targets: Targets) -> Result<f32> {
+    /// The loss of a batch and its derivatives, down to the first layer.
+    fn differentiate(&mut self, op: &'static str, x: MatRef, targets: Targets) -> Result<Measured> {
         let caller = self.caller(op);
         let measured = self.pass.measure(caller, &self.model, self.loss, x, targets)?;
-        let fresh = self.pending == 0;
-        self.pass.backward(&self.model, x, &mut self.gradients, fresh)?;
-        self.pending += measured.count;
-        Ok(measured.mean())
+        self.pass.deltas(Isa::try_current()?, &self.model)?;
+        Ok(measured)
     }
 
+    /// Adds the gradients of the batch just differentiated to those of the next update.
+    fn add_gradients(&mut self, measured: Measured, x: MatRef) -> Result<()> {
+        if self.gradients.is_empty() {
+            let zeros = |layer: &crate::nn::Linear| Gradient {
+                weight: vec![0.0; layer.in_features() * layer.out_features()],
+                bias: vec![0.0; layer.out_features()],
+            };
+            self.gradients = self.model.layers().iter().map(zeros).collect();
+        }
+        let (isa, fresh) = (Isa::try_current()?, self.pending == 0);
+        self.pass.accumulate(isa, &self.model, x, &mut self.gradients, fresh)?;
+        self.pending += measured.count;
+        Ok(())
+    }
+
+    /// One update by the gradients that have been added up.
     fn update(&mut self, op: &'static str) -> Result<()> {
         let isa = Isa::try_current()?;
-        let scaling = self.scaling(isa);
         // Whatever comes of it: gradients that lead to weights which are not finite would do so again.
-        self.pending = 0;
-        let (model, next) = (&mut self.model, &mut self.next);
-        let updated = self.state.update(isa, &self.optimizer, scaling, model, next, &self.gradients);
+        let count = std::mem::take(&mut self.pending);
+        let scaling = self.clip.scaling(count, || self.sum_of_squares(isa, 1.0 / count as f32));
+        let planned = self.state.plan(&self.optimizer, scaling);
+        let updated = self.state.update(isa, &planned, &mut self.model, &self.gradients);
         updated.map_err(|(what, layer)| Error::NotFinite {
             op,
             what,
@@ -233,22 +255,13 @@ impl Trainer {
         Ok(())
     }
 
-    /// The mean and the clipping, as factors and a limit for each element.
-    fn scaling(&self, isa: Isa) -> Scaling {
-        let scale = 1.0 / self.pending as f32;
-        let (mut coefficient, mut limit) = (1.0, f32::INFINITY);
-        match self.clip {
-            Clip::None => {}
-            Clip::Value(most) => limit = most,
-            Clip::GlobalNorm(most) => {
-                let tensors = self.gradients.iter().flat_map(|g| [&g.weight, &g.bias]);
-                let mut squares = 0.0;
-                for tensor in tensors {
-                    squares += sum_of_squares(isa, tensor, scale);
-                }
-                coefficient = (f64::from(most) / (squares.sqrt() + 1e-6)).min(1.0) as f32;
-            }
+    /// Of all gradients times `scale`.
+    fn sum_of_squares(&self, isa: Isa, scale: f32) -> f64 {
+        let tensors = self.gradients.iter().flat_map(|g| [&g.weight, &g.bias]);
+        let mut squares = 0.0;
+        for tensor in tensors {
+            squares += sum_of_squares(isa, tensor, scale);
         }
-        Scaling { scale, coefficient, limit }
+        squares
     }
 }

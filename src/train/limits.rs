@@ -1,0 +1,107 @@
+//! Proof that an update leaves only finite numbers behind, made before it begins: that is why it may work in place.
+//!
+//! Of every tensor an upper bound of its absolute values is known. From those and the bound of the gradients follows what
+//! the update can make at most; when that is far below the largest `f32`, nothing can overflow on the way.
+
+use crate::kernels::update::{AdamRule, Rule, Scaling, SgdRule};
+
+/// Upper bounds of the absolute values of weights and of the optimizer's state for them; infinite when unknown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub weights: f64,
+    pub first: f64,
+    pub second: f64,
+}
+
+/// What a proven number stays below: an eighth of the largest `f32`, for what roundings add.
+const MOST: f64 = f32::MAX as f64 / 8.0;
+
+impl Limits {
+    pub(super) const UNKNOWN: Limits =
+        Limits { weights: f64::INFINITY, first: f64::INFINITY, second: f64::INFINITY };
+
+    /// The bounds after an update by gradients whose sums are at most `sum`, or nothing when they might not be finite.
+    pub(super) fn after(self, rule: &Rule, scaling: &Scaling, sum: f64) -> Option<Limits> {
+        let gradient = sum * f64::from(scaling.scale) * f64::from(scaling.coefficient);
+        let (limits, on_the_way) = match rule {
+            Rule::Sgd(rule) => self.after_sgd(rule, gradient),
+            Rule::Adam(rule) => self.after_adam(rule, gradient),
+        };
+        let all = [sum, gradient, on_the_way, limits.weights, limits.first, limits.second];
+        all.into_iter().all(|bound| bound < MOST).then_some(limits)
+    }
+
+    fn after_sgd(self, rule: &SgdRule, gradient: f64) -> (Limits, f64) {
+        let momentum = f64::from(rule.momentum);
+        let gradient = gradient + f64::from(rule.weight_decay) * self.weights;
+        let mut velocity = 0.0;
+        if momentum != 0.0 {
+            velocity = gradient + momentum * if rule.first { 0.0 } else { self.first };
+        }
+        let step = gradient + (1.0 + momentum) * velocity;
+        let weights = self.weights + f64::from(rule.learning_rate) * step;
+        (Limits { weights, first: velocity, second: 0.0 }, step)
+    }
+
+    fn after_adam(self, rule: &AdamRule, gradient: f64) -> (Limits, f64) {
+        let gradient = gradient + f64::from(rule.weight_decay) * self.weights;
+        let first = f64::from(rule.beta1) * self.first + f64::from(rule.share1) * gradient;
+        let second = f64::from(rule.beta2) * self.second + f64::from(rule.share2) * gradient * gradient;
+        let step = first / f64::from(rule.eps);
+        let weights = self.weights * f64::from(rule.keep).abs() + f64::from(rule.step) * step;
+        // Roundings of the state add up over the updates: 1e-6 is more than two of them.
+        let (first, second) = (first * (1.0 + 1e-6), second * (1.0 + 1e-6));
+        let on_the_way = step.max(second.sqrt() / f64::from(rule.root)).max(f64::from(rule.step));
+        (Limits { weights, first, second }, on_the_way)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCALING: Scaling = Scaling { scale: 0.5, coefficient: 1.0, limit: f32::INFINITY };
+
+    fn sgd(momentum: f32) -> Rule {
+        Rule::Sgd(SgdRule {
+            learning_rate: 0.1,
+            weight_decay: 0.0,
+            momentum,
+            share: 1.0,
+            nesterov: false,
+            first: false,
+        })
+    }
+
+    #[test]
+    fn bounds_grow_by_what_an_update_can_add() {
+        let limits = Limits { weights: 1.0, first: 10.0, second: 0.0 };
+        let after = limits.after(&sgd(0.0), &SCALING, 4.0).unwrap();
+        assert!(after.weights >= 1.2 && after.weights < 1.3);
+        let after = limits.after(&sgd(0.5), &SCALING, 4.0).unwrap();
+        assert!(after.first >= 7.0 && after.weights >= 1.7);
+    }
+
+    #[test]
+    fn what_is_unknown_or_might_overflow_is_not_proven() {
+        let limits = Limits { weights: 1.0, first: 1.0, second: 1.0 };
+        assert!(Limits::UNKNOWN.after(&sgd(0.0), &SCALING, 1.0).is_none());
+        for sum in [1e38, f64::INFINITY, f64::NAN] {
+            assert!(limits.after(&sgd(0.0), &SCALING, sum).is_none(), "{sum}");
+        }
+        let adam = AdamRule {
+            keep: 1.0,
+            weight_decay: 0.0,
+            beta1: 0.9,
+            share1: 0.1,
+            beta2: 0.999,
+            share2: 0.001,
+            step: 0.1,
+            root: 1.0,
+            eps: 1e-8,
+        };
+        assert!(limits.after(&Rule::Adam(adam), &SCALING, 1.0).is_some());
+        // The square of the gradient overflows long before the gradient does.
+        assert!(limits.after(&Rule::Adam(adam), &SCALING, 1e21).is_none());
+    }
+}

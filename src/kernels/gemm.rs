@@ -247,6 +247,14 @@ pub(super) struct Columns {
     pub panel: isize,
 }
 
+impl Columns {
+    /// Column `j` of the first row.
+    #[inline(always)]
+    pub(super) fn at(self, j: usize) -> *const f32 {
+        self.ptr.wrapping_offset((j / PANEL) as isize * self.panel).wrapping_add(j % PANEL)
+    }
+}
+
 impl Rhs {
     /// The columns from row `k0` and column `j0` on (a multiple of [`PANEL`]), of a B of `k` rows.
     #[inline(always)]

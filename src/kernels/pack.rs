@@ -74,8 +74,8 @@ pub(super) unsafe fn pack_b<S: Simd>(s: S, b: Operand, k: usize, n: usize, out: 
     }
 }
 
-/// Writes `rows` x `cols` of `from` to `to`, where element (i, j) goes to `to[j * strides.0 + i * strides.1]`: in blocks
-/// of whole vectors where both sides are contiguous the one way and the other, one by one elsewhere.
+/// Writes `rows` x `cols` of `from` to `to`, where element (i, j) goes to `to[j * strides.0 + i * strides.1]`: by vectors
+/// where both sides are contiguous, the one way or the other, one by one elsewhere.
 ///
 /// # Safety
 /// The elements of `from` are readable and their places in `to` writable.
@@ -87,22 +87,27 @@ pub(super) unsafe fn transpose<S: Simd>(
     to: *mut f32,
     strides: (isize, isize),
 ) {
-    let block = S::LANES;
-    let (whole_rows, whole_cols) =
-        if from.col == 1 && strides.1 == 1 { (rows / block * block, cols / block * block) } else { (0, 0) };
     let place = |i: usize, j: usize| to.wrapping_offset(j as isize * strides.0 + i as isize * strides.1);
-    for j in (0..whole_cols).step_by(block) {
-        for i in (0..whole_rows).step_by(block) {
-            // SAFETY: this block lies inside of what the caller vouches for.
-            unsafe { s.transpose(from.at(i, j).ptr, from.row, place(i, j), strides.0) };
+    let mut i = 0;
+    if from.col == 1 && strides.1 == 1 {
+        while i < rows {
+            let mut j = 0;
+            while j < cols {
+                let block = (S::LANES.min(rows - i), S::LANES.min(cols - j));
+                // SAFETY: this block lies inside of what the caller vouches for.
+                unsafe { s.transpose(block, from.at(i, j).ptr, from.row, place(i, j), strides.0) };
+                j += S::LANES;
+            }
+            i += S::LANES;
         }
+        return;
     }
-    for i in 0..rows {
-        let first = if i < whole_rows { whole_cols } else { 0 };
-        for j in first..cols {
+    while i < rows {
+        for j in 0..cols {
             // SAFETY: element (i, j) is one of those that the caller vouches for.
             unsafe { *place(i, j) = *from.at(i, j).ptr };
         }
+        i += 1;
     }
 }
 

@@ -15,6 +15,9 @@ use crate::simd::{Body, Simd};
 /// Values in the largest tile: what is staged of a C whose rows are not contiguous, or that is not stored at all.
 const BUFFER: usize = 12 * 2 * PANEL;
 
+/// Values in a cache line.
+const LINE: usize = 16;
+
 /// One block of a product: `m` x `n` of C from (i0, j0) on, with its part of A and B.
 pub(super) struct Block<'a> {
     pub p: &'a Product<'a>,
@@ -81,6 +84,7 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
             c: buffer,
             c_row: p.c_row,
             c_next: buffer,
+            b_next: buffer,
             cols: width,
             start: block.start,
             finish,
@@ -91,8 +95,8 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
             let vectors =
                 if tile.cols == width { widest } else { tile.cols.div_ceil(S::LANES).next_power_of_two() };
             let kernel = kernel::<S>(rows, vectors, tile.cols == vectors * S::LANES);
-            let panel = (j / PANEL) as isize * block.b.panel;
-            tile.b = block.b.ptr.wrapping_offset(panel).wrapping_add(j % PANEL);
+            tile.b = block.b.at(j);
+            let next = block.b.at(if j + width < block.n { j + width } else { j });
             if let Start::Bias(bias) = block.start {
                 tile.start = Start::Bias(bias.wrapping_add(j));
             }
@@ -105,6 +109,9 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
                 let place = (block.i0 + i) as isize * p.c_row + (block.j0 + j) as isize * p.c_col;
                 let c = p.c.wrapping_offset(place);
                 tile.c_next = c.wrapping_offset(rows as isize * p.c_row);
+                // The first tiles of a column ask for the next column, a cache line of each row at a time.
+                let line = (i - first) / rows * LINE;
+                tile.b_next = if line < width { next.wrapping_add(line) } else { tile.b };
                 if STAGED {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                     if let Start::Scaled(_) = tile.start {

@@ -12,7 +12,7 @@ use crate::simd::{Body, Simd};
 pub(super) const PANEL: usize = 32;
 
 /// Steps of k from which asking for the next tile's part of C costs nothing against the tile itself.
-const PREFETCH_STEPS: usize = 128;
+const PREFETCH_STEPS: usize = 32;
 
 /// Where the chains of a tile begin.
 #[derive(Clone, Copy)]
@@ -52,6 +52,9 @@ pub(super) struct Tile {
     pub c_row: isize,
     /// Where the next tile of C starts: its lines are asked for while this tile is computed.
     pub c_next: *const f32,
+    /// Of the columns of B that come next, a line in row 0: while this tile is computed, that line of every row is asked
+    /// for. In place they lie too far apart for the hardware to foresee them.
+    pub b_next: *const f32,
     pub cols: usize,
     pub start: Start,
     pub finish: Finish,
@@ -129,8 +132,10 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
         for g in 0..4 {
             a[g] = t.a.wrapping_offset(3 * g as isize * t.a_row);
         }
-        let mut b = t.b;
+        let (mut b, mut b_next) = (t.b, t.b_next);
         for _ in 0..t.k {
+            s.prefetch_l2(b_next);
+            b_next = b_next.wrapping_offset(t.b_k);
             macro_rules! b {
                 ($j:expr) => {{
                     let (panel, col) = ($j * S::LANES / PANEL, $j * S::LANES % PANEL);

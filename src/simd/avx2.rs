@@ -83,13 +83,35 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+    unsafe fn transpose(
+        self,
+        (rows, cols): (usize, usize),
+        from: *const f32,
+        from_row: isize,
+        to: *mut f32,
+        to_row: isize,
+    ) {
         // SAFETY: `self` proves the instructions; the caller vouches for the memory.
         unsafe {
             let mut r = [_mm256_setzero_ps(); 8];
+            let whole = rows == 8 && cols == 8;
+            let (row_mask, col_mask) = (self.first(rows), self.first(cols));
             for (i, r) in r.iter_mut().enumerate() {
-                *r = _mm256_loadu_ps(from.wrapping_offset(i as isize * from_row));
+                let from = from.wrapping_offset(i as isize * from_row);
+                if whole {
+                    *r = self.load(from);
+                } else if i < rows {
+                    *r = self.load_first(from, col_mask);
+                }
             }
+            let store = |j: usize, column| {
+                let to = to.wrapping_offset(j as isize * to_row);
+                if whole {
+                    self.store(to, column);
+                } else if j < cols {
+                    self.store_first(to, row_mask, column);
+                }
+            };
             // Within each half of 4 lanes: pairs of rows, then pairs of pairs.
             let mut q = [_mm256_setzero_ps(); 8];
             for i in [0, 4] {
@@ -106,8 +128,8 @@ impl Simd for Avx2 {
             for c in 0..4 {
                 let first = _mm256_permute2f128_ps::<0x20>(q[c], q[4 + c]);
                 let second = _mm256_permute2f128_ps::<0x31>(q[c], q[4 + c]);
-                _mm256_storeu_ps(to.wrapping_offset(c as isize * to_row), first);
-                _mm256_storeu_ps(to.wrapping_offset((4 + c) as isize * to_row), second);
+                store(c, first);
+                store(4 + c, second);
             }
         }
     }
@@ -115,6 +137,11 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
         intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
+
+    #[inline(always)]
+    fn prefetch_l2(self, p: *const f32) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
     }
 
     #[inline(always)]

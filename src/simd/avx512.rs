@@ -87,13 +87,35 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
+    unsafe fn transpose(
+        self,
+        (rows, cols): (usize, usize),
+        from: *const f32,
+        from_row: isize,
+        to: *mut f32,
+        to_row: isize,
+    ) {
         // SAFETY: `self` proves the instructions; the caller vouches for the memory.
         unsafe {
             let mut r = [_mm512_setzero_ps(); 16];
+            let whole = rows == 16 && cols == 16;
+            let (row_mask, col_mask) = (self.first(rows), self.first(cols));
             for (i, r) in r.iter_mut().enumerate() {
-                *r = _mm512_loadu_ps(from.wrapping_offset(i as isize * from_row));
+                let from = from.wrapping_offset(i as isize * from_row);
+                if whole {
+                    *r = self.load(from);
+                } else if i < rows {
+                    *r = self.load_first(from, col_mask);
+                }
             }
+            let store = |j: usize, column| {
+                let to = to.wrapping_offset(j as isize * to_row);
+                if whole {
+                    self.store(to, column);
+                } else if j < cols {
+                    self.store_first(to, row_mask, column);
+                }
+            };
             // Within each quarter of 4 lanes: pairs of rows, then pairs of pairs.
             let mut q = [_mm512_setzero_ps(); 16];
             for i in (0..16).step_by(4) {
@@ -121,8 +143,7 @@ impl Simd for Avx512 {
                     _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd2),
                 ];
                 for (quarter, column) in columns.into_iter().enumerate() {
-                    let row = (4 * quarter + c) as isize;
-                    _mm512_storeu_ps(to.wrapping_offset(row * to_row), column);
+                    store(4 * quarter + c, column);
                 }
             }
         }
@@ -131,6 +152,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
         intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
+
+    #[inline(always)]
+    fn prefetch_l2(self, p: *const f32) {
+        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
     }
 
     #[inline(always)]

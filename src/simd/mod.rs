@@ -79,14 +79,24 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `p` is valid for writes of the first `n` values.
     unsafe fn store_first(self, p: *mut f32, mask: Self::M, v: Self::V);
 
-    /// Reads `LANES` rows of `LANES` values, `from_row` apart, and writes them as columns of rows `to_row` apart.
+    /// Reads rows x columns values (`shape`, both at most `LANES`), rows `from_row` apart, and writes them as columns of
+    /// rows `to_row` apart.
     ///
     /// # Safety
-    /// Every such value of `from` can be read and every one of `to` written.
-    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize);
+    /// Every such value of `from` can be read and every one of `to` written; nothing else is touched.
+    unsafe fn transpose(
+        self,
+        shape: (usize, usize),
+        from: *const f32,
+        from_row: isize,
+        to: *mut f32,
+        to_row: isize,
+    );
 
     /// Asks for the cache line at `p`, which need not be readable; a hint that some instruction sets lack.
     fn prefetch(self, p: *const f32);
+    /// The same, for later: as far as L2.
+    fn prefetch_l2(self, p: *const f32);
 
     fn splat(self, x: f32) -> Self::V;
     /// `a * b + c`, rounded once.

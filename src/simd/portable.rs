@@ -133,10 +133,17 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, from_row: isize, to: *mut f32, to_row: isize) {
-        for i in 0..LANES as isize {
-            for j in 0..LANES as isize {
-                // SAFETY: the caller vouches for LANES x LANES values on both sides.
+    unsafe fn transpose(
+        self,
+        (rows, cols): (usize, usize),
+        from: *const f32,
+        from_row: isize,
+        to: *mut f32,
+        to_row: isize,
+    ) {
+        for i in 0..rows as isize {
+            for j in 0..cols as isize {
+                // SAFETY: the caller vouches for rows x cols values on both sides.
                 unsafe { *to.wrapping_offset(j * to_row + i) = *from.wrapping_offset(i * from_row + j) };
             }
         }
@@ -144,6 +151,9 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
+
+    #[inline(always)]
+    fn prefetch_l2(self, _: *const f32) {}
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {

@@ -2,38 +2,23 @@
 
 mod common;
 
-use common::{criterion, matrix};
+use common::{Product, criterion, passes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use percycle::{Matrix, matmul};
 
-/// (m, n, k): squares, and a layer's forward product for batches of 1, 8 and 64.
-const SHAPES: [(usize, usize, usize); 8] = [
-    (32, 32, 32),
-    (128, 128, 128),
-    (256, 256, 256),
-    (512, 512, 512),
-    (1024, 1024, 1024),
-    (1, 512, 784),
-    (8, 512, 784),
-    (64, 512, 784),
-];
+const SQUARES: [usize; 7] = [16, 32, 64, 128, 256, 512, 1024];
+
+/// Layers as (batch, in, out): each in all its passes.
+const LAYERS: [(usize, usize, usize); 4] = [(1, 784, 512), (8, 784, 512), (64, 784, 512), (128, 768, 3072)];
 
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("product");
-    for (m, n, k) in SHAPES {
-        let (a, b, mut out) = (matrix(m, k), matrix(k, n), Matrix::zeros(m, n));
-        group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
-        let shape = format!("{m}x{n}x{k}");
-        group.bench_function(BenchmarkId::new("percycle", &shape), |bench| {
-            bench.iter(|| matmul(a.view(), b.view(), out.view_mut()));
-        });
+    let squares = SQUARES.map(|edge| Product::new((edge, edge, edge)));
+    for mut product in squares.into_iter().chain(LAYERS.into_iter().flat_map(passes)) {
+        group.throughput(Throughput::Elements(product.flops()));
+        let shape = product.to_string();
+        group.bench_function(BenchmarkId::new("percycle", &shape), |bench| bench.iter(|| product.percycle()));
         group.bench_function(BenchmarkId::new("matrixmultiply", &shape), |bench| {
-            let (a, b, c) = (a.as_slice().as_ptr(), b.as_slice().as_ptr(), out.as_mut_slice().as_mut_ptr());
-            let (rows_a, rows_b, rows_c) = (k as isize, n as isize, n as isize);
-            // SAFETY: row-major matrices of these shapes, alive as long as the closure.
-            bench.iter(|| unsafe {
-                matrixmultiply::sgemm(m, k, n, 1.0, a, rows_a, 1, b, rows_b, 1, 0.0, c, rows_c, 1);
-            });
+            bench.iter(|| product.matrixmultiply());
         });
     }
     group.finish();

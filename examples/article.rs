@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::Failure;
+use common::{Failure, end};
 
 /// Check the article's worked example and its program.
 #[derive(Parser)]
@@ -28,7 +28,12 @@ struct Settings {
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..))]
     most_epochs: u64,
     /// Learning rates to try with the loss that the program needs
-    #[arg(long, default_value = "0.01,0.1,1,2,4,8,100", value_delimiter = ',')]
+    #[arg(
+        long,
+        default_value = "0.01,0.1,1,2,4,8,100",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
     rates: Vec<f32>,
     /// Folder for the plot
     #[arg(long, default_value = "target/article")]
@@ -36,14 +41,7 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
-    let settings = Settings::parse();
-    match run(&settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("article: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    end("article", run(&Settings::parse()))
 }
 
 fn run(settings: &Settings) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::{Axis, Failure, Line, Panel};
+use common::{Axis, Failure, Line, Panel, end};
 use percycle::{
     Activation, AdamW, Dataset, FitOptions, History, Init, Loss, MatRef, Mlp, Schedule, Trainer, build_info,
 };
@@ -36,7 +36,7 @@ struct Settings {
     #[arg(long, default_value_t = 64)]
     batch_size: usize,
     /// Learning rate of AdamW at the start; it falls to 0 along a cosine
-    #[arg(long, default_value_t = 0.02)]
+    #[arg(long, default_value_t = 0.02, allow_negative_numbers = true)]
     learning_rate: f32,
     /// Units of the hidden layers, separated by commas
     #[arg(long, default_value = "128,64", value_delimiter = ',')]
@@ -56,14 +56,7 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
-    let settings = Settings::parse();
-    match in_pool(&settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("digits: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    end("digits", in_pool(&Settings::parse()))
 }
 
 /// Work runs on the rayon pool that the caller stands in, so the number of threads is that of the pool.

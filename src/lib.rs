@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 #![doc = include_str!("../README.md")]
 
+mod buffer;
 mod build_info;
 mod error;
 mod kernels;
@@ -9,6 +10,7 @@ pub mod math;
 mod matrix;
 mod nn;
 mod product;
+pub mod profile;
 mod simd;
 mod train;
 

@@ -3,6 +3,7 @@
 //! A view is checked once, when it is made: from then on every index below its dimensions lies inside its slice, and
 //! that check is what the kernels' unsafe code rests on.
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 
 /// Rows, columns and strides, known to fit in a slice of the length they were checked against.
@@ -176,6 +177,13 @@ impl<'a> MatRef<'a> {
         Some(&self.data[start..start + self.cols()])
     }
 
+    /// All elements, row after row, when they lie next to each other like that.
+    pub(crate) fn contiguous(self) -> Option<&'a [f32]> {
+        let (rows, cols) = self.shape();
+        let in_rows = self.col_stride() == 1 && self.row_stride() == cols;
+        in_rows.then(|| &self.data[..rows * cols])
+    }
+
     /// Where element (0, 0) lies. Every index inside the dimensions was checked to lie in the slice behind it.
     pub(crate) fn as_ptr(&self) -> *const f32 {
         self.data.as_ptr()
@@ -276,7 +284,7 @@ impl<'a> MatMut<'a> {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Matrix {
-    data: Vec<f32>,
+    data: Buffer,
     rows: usize,
     cols: usize,
 }
@@ -288,7 +296,7 @@ impl Matrix {
     /// through [`Matrix::try_zeros`].
     pub fn zeros(rows: usize, cols: usize) -> Self {
         // Saturating: a size that overflows is refused by the allocation, not wrapped to a small one.
-        Self { data: vec![0.0; rows.saturating_mul(cols)], rows, cols }
+        Self { data: Buffer::zeros(rows.saturating_mul(cols)), rows, cols }
     }
 
     /// A `rows` x `cols` matrix of zeros, for dimensions that may be too large.
@@ -296,16 +304,12 @@ impl Matrix {
     /// # Errors
     /// [`Error::TooLarge`] when the elements cannot be addressed or memory for them is not to be had.
     pub fn try_zeros(rows: usize, cols: usize) -> Result<Self> {
-        let layout = Layout::row_major(rows, cols);
-        let too_large = || layout.too_large("Matrix::try_zeros");
-        let len = layout.span().ok_or_else(too_large)?;
-        let mut data = Vec::new();
-        data.try_reserve_exact(len).map_err(|_| too_large())?;
-        data.resize(len, 0.0);
+        let mut data = Buffer::default();
+        resize("Matrix::try_zeros", &mut data, rows, cols)?;
         Ok(Self { data, rows, cols })
     }
 
-    /// A matrix whose rows stand one after another in `data`.
+    /// A matrix whose rows stand one after another in `data`, which is copied to memory that starts on a cache line.
     ///
     /// # Errors
     /// [`Error::Length`] when `data` does not hold exactly `rows * cols` elements; [`Error::TooLarge`] when that
@@ -318,7 +322,7 @@ impl Matrix {
             let cure = "pass exactly rows x cols elements";
             return Err(Error::Length { op, name: "data", got: data.len(), want, cure });
         }
-        Ok(Self { data, rows, cols })
+        Ok(Self { data: Buffer::from(&data[..]), rows, cols })
     }
 
     /// The number of rows.
@@ -351,13 +355,20 @@ impl Matrix {
         &mut self.data
     }
 
-    /// The elements, row after row.
+    /// A copy of the elements, row after row.
     pub fn into_vec(self) -> Vec<f32> {
-        self.data
+        self.data.to_vec()
     }
 
     /// Row `i`, or `None` when there is none.
     pub fn row(&self, i: usize) -> Option<&[f32]> {
         (i < self.rows).then(|| &self.data[i * self.cols..(i + 1) * self.cols])
     }
+}
+
+/// Makes a buffer hold rows x cols values, or says that memory for them is not to be had.
+pub(crate) fn resize(op: &'static str, buffer: &mut Buffer, rows: usize, cols: usize) -> Result<()> {
+    let too_large = || Layout::row_major(rows, cols).too_large(op);
+    let len = rows.checked_mul(cols).ok_or_else(too_large)?;
+    buffer.try_resize(len).map_err(|_| too_large())
 }

@@ -4,6 +4,9 @@
 // Tables of functions: naming their types would not say more.
 #![allow(clippy::type_complexity)]
 
+mod common;
+
+use common::same;
 use percycle::{Activation, Isa, Matrix, math};
 use percycle_reference::activation as scalar;
 use percycle_reference::math as reference;
@@ -24,9 +27,10 @@ const BOUNDED: [(Activation, fn(f64) -> f64, f64); 3] = [
     (Activation::GeluTanh, gelu_tanh, GELU_TANH_ULP),
     (Activation::Silu, |x| x / (1.0 + (-x).exp()), SILU_ULP),
 ];
-const GELU_ULP: f64 = 6.0;
-const GELU_TANH_ULP: f64 = 200.0;
-const SILU_ULP: f64 = 4.0;
+const GELU_ULP: f64 = 5.0;
+/// At -10.04, where the result is -5e-38: exp multiplies the rounding of its argument by that argument, near -88.
+const GELU_TANH_ULP: f64 = 214.0;
+const SILU_ULP: f64 = 5.0;
 
 fn gelu_tanh(x: f64) -> f64 {
     x / (1.0 + (-2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).exp())
@@ -51,10 +55,6 @@ fn sample() -> Vec<f32> {
     let signed = special.iter().flat_map(|&x| [x, -x, f32::from_bits(x.to_bits() + 1)]);
     let infinite = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
     (0..u32::MAX).step_by(1009).map(f32::from_bits).chain(signed).chain(infinite).collect()
-}
-
-fn same(a: f32, b: f32) -> bool {
-    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
 /// The distance from the exact value, in units in the last place of the correctly rounded result.
@@ -206,15 +206,24 @@ fn errors_are_within_the_promise_on_a_sample() {
     }
 }
 
+fn everything() -> impl Iterator<Item = f32> {
+    (0..=u32::MAX).map(f32::from_bits)
+}
+
 #[test]
 #[ignore = "all 2^32 numbers, some minutes: run with --release -- --ignored --nocapture"]
-fn errors_are_within_the_promise_everywhere() {
+fn errors_of_functions_are_within_the_promise_everywhere() {
     for (name, _, scalar, exact) in FUNCTIONS {
-        check(name, worst((0..=u32::MAX).map(f32::from_bits), scalar, exact), 2.0);
+        check(name, worst(everything(), scalar, exact), 2.0);
     }
+}
+
+#[test]
+#[ignore = "all 2^32 numbers, some minutes: run with --release -- --ignored --nocapture"]
+fn errors_of_activations_are_within_the_promise_everywhere() {
     for ((activation, exact, bound), reference) in BOUNDED.into_iter().zip(&PAIRS[6..]) {
         let scalar = |x| scalar::activate(reference.1, x);
-        check(activation.name(), worst((0..=u32::MAX).map(f32::from_bits), scalar, exact), bound);
+        check(activation.name(), worst(everything(), scalar, exact), bound);
     }
 }
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Numbers;
 use percycle::{
@@ -14,12 +15,19 @@ struct Counting;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Whether this thread is one of the pool's whose allocations are counted together.
+    static IN_POOL: Cell<bool> = const { Cell::new(false) };
 }
+
+static IN_POOLS: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call is handed on to the system's allocator as it is.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
+        if IN_POOL.get() {
+            IN_POOLS.fetch_add(1, Ordering::Relaxed);
+        }
         // SAFETY: the caller's.
         unsafe { System.alloc(layout) }
     }
@@ -40,14 +48,33 @@ fn allocations(f: impl FnOnce()) -> usize {
     COUNT.get() - before
 }
 
-fn network() -> Mlp {
-    let hidden = Mlp::builder(40).layer(33, Activation::Relu).layer(20, Activation::Gelu);
+/// A network of 40 inputs and 5 outputs.
+fn network(hidden: [usize; 2]) -> Mlp {
+    let hidden = Mlp::builder(40).layer(hidden[0], Activation::Relu).layer(hidden[1], Activation::Gelu);
     hidden.layer(5, Activation::Identity).seed(1).build().unwrap()
 }
 
+const SMALL: [usize; 2] = [33, 20];
+/// Layers whose operands are copied and packed, and which are shared among threads.
+const WIDE: [usize; 2] = [512, 512];
+
 fn samples(rows: usize) -> (Vec<f32>, Vec<u32>) {
-    let mut numbers = Numbers::new(7);
-    ((0..rows * 40).map(|_| numbers.next()).collect(), (0..rows as u32).map(|i| i % 5).collect())
+    (Numbers::new(7).many(rows * 40), (0..rows as u32).map(|i| i % 5).collect())
+}
+
+fn trainer(hidden: [usize; 2], optimizer: Optimizer, clip: Clip) -> Trainer {
+    let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
+    Trainer::new(network(hidden), loss, optimizer).unwrap().with_clip(clip).unwrap()
+}
+
+/// A step, and one in two parts, with each batch.
+fn round(trainer: &mut Trainer, batches: &[(Vec<f32>, Vec<u32>)]) {
+    for (x, classes) in batches {
+        let x = MatRef::new(x, classes.len(), 40).unwrap();
+        trainer.step(x, Targets::Classes(classes)).unwrap();
+        trainer.accumulate(x, Targets::Classes(classes)).unwrap();
+        trainer.apply().unwrap();
+    }
 }
 
 #[test]
@@ -63,28 +90,53 @@ fn steps_allocate_nothing() {
         Adam::new(0.01).into(),
         AdamW::new(0.01).into(),
     ];
-    let batches = [samples(32), samples(7)];
-    for optimizer in optimizers {
-        for clip in [Clip::None, Clip::Value(0.1), Clip::GlobalNorm(0.1)] {
-            let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
-            let mut trainer = Trainer::new(network(), loss, optimizer).unwrap().with_clip(clip).unwrap();
-            let mut round = || {
-                for (x, classes) in &batches {
-                    let x = MatRef::new(x, classes.len(), 40).unwrap();
-                    trainer.step(x, Targets::Classes(classes)).unwrap();
-                    trainer.accumulate(x, Targets::Classes(classes)).unwrap();
-                    trainer.apply().unwrap();
-                }
-            };
-            round();
-            assert_eq!(allocations(round), 0, "{optimizer:?}, {clip:?}");
+    for (hidden, batches) in [(SMALL, [samples(32), samples(7)]), (WIDE, [samples(128), samples(7)])] {
+        for optimizer in optimizers {
+            for clip in [Clip::None, Clip::Value(0.1), Clip::GlobalNorm(0.1)] {
+                let mut trainer = trainer(hidden, optimizer, clip);
+                round(&mut trainer, &batches);
+                let count = allocations(|| round(&mut trainer, &batches));
+                assert_eq!(count, 0, "{hidden:?}, {optimizer:?}, {clip:?}");
+            }
         }
     }
 }
 
+/// On several threads too, but when each of them has what it needs is up to the pool: a thread packs operands into
+/// memory of its own, which grows when it is first handed a part of some size. So this waits for rounds without any
+/// allocation, rayon's included; a step that allocates every time never has them.
+#[cfg(feature = "rayon")]
+#[test]
+fn steps_on_several_threads_come_to_allocate_nothing() {
+    const QUIET: usize = 5;
+    let start = |_| IN_POOL.set(true);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).start_handler(start).build().unwrap();
+    let batches = [samples(128), samples(7)];
+    for (optimizer, clip) in
+        [(Adam::new(0.01).into(), Clip::None), (Sgd::new(0.01).into(), Clip::GlobalNorm(0.1))]
+    {
+        let mut trainer = trainer(WIDE, optimizer, clip);
+        // One job for the pool from outside: those that a product makes inside are not allocated.
+        pool.install(|| {
+            let mut quiet = 0;
+            for _ in 0..200 {
+                let before = IN_POOLS.load(Ordering::Relaxed);
+                round(&mut trainer, &batches);
+                let same = before == IN_POOLS.load(Ordering::Relaxed);
+                quiet = if same { quiet + 1 } else { 0 };
+                if quiet == QUIET {
+                    return;
+                }
+            }
+            panic!("{optimizer:?}, {clip:?}: never {QUIET} rounds without an allocation");
+        });
+    }
+    assert_ne!(IN_POOLS.load(Ordering::Relaxed), 0, "the first rounds are counted");
+}
+
 #[test]
 fn predicting_allocates_nothing() {
-    let (mlp, (x, _)) = (network(), samples(9));
+    let (mlp, (x, _)) = (network(SMALL), samples(9));
     let (mut workspace, mut y) = (Workspace::new(), Matrix::zeros(9, 5));
     let mut predict = || {
         mlp.predict_into(MatRef::new(&x, 9, 40).unwrap(), &mut workspace, y.view_mut()).unwrap();

@@ -7,10 +7,9 @@
 //! whose signs are as good as random: two to three times sqrt(72), or 24 roundings (measured: 2). A wrong
 //! factor or a missing term is thousands of times as large.
 
-#[path = "training/numbers.rs"]
-mod numbers;
+mod common;
 
-use numbers::Numbers;
+use common::Numbers;
 use percycle::{Activation, Loss, MatRef, Mlp, Sgd, Targets, Trainer};
 
 const ROUNDINGS: f64 = 24.0 / (1 << 24) as f64;

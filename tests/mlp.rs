@@ -12,10 +12,13 @@ fn samples(rows: usize) -> Matrix {
     Matrix::from_vec(rows, 5, (0..rows * 5).map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0).collect()).unwrap()
 }
 
+fn view(m: &Matrix) -> Strided<'_> {
+    Strided::row_major(m.as_slice(), m.rows(), m.cols())
+}
+
 #[test]
 fn prediction_equals_the_reference_whatever_the_batch() {
     let (mlp, x) = (net(), samples(20));
-    let view = |m: &'_ Matrix| Strided::row_major(Vec::leak(m.as_slice().to_vec()), m.rows(), m.cols());
     let weights: Vec<Matrix> = mlp.layers().iter().map(percycle::Linear::weight).collect();
     let hidden =
         linear(view(&x), view(&weights[0]).t(), Some(mlp.layers()[0].bias()), scalar::Activation::Relu);
@@ -137,6 +140,21 @@ fn bad_networks_and_shapes_are_refused_by_name() {
     let (mut workspace, mut y) = (Workspace::new(), Matrix::zeros(2, 2));
     assert!(mlp.predict_into(samples(2).view(), &mut workspace, y.view_mut()).is_err());
     assert_eq!(mlp, net(), "refusals changed nothing");
+}
+
+/// One sample again and again, by a stride of 0: the outputs fit in memory, the hidden layer's do not.
+#[test]
+fn a_batch_that_memory_cannot_hold_is_refused() {
+    // 512 TiB: more than a process can address.
+    let (units, rows) = (1 << 23, 1 << 24);
+    let builder = Mlp::builder(1).layer(units, Activation::Relu).layer(1, Activation::Identity);
+    let mlp = builder.init(Init::Zeros).build().unwrap();
+    let x = MatRef::strided(&[1.0], rows, 1, 0, 1).unwrap();
+    let error = mlp.predict(x).unwrap_err().to_string();
+    assert!(
+        error.contains("Mlp::predict: 16777216x8388608") && error.contains("can be addressed"),
+        "{error}"
+    );
 }
 
 #[test]

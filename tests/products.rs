@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Numbers, same};
+use common::{Numbers, alone, same};
 use percycle::{
     Activation, Isa, MatMut, MatRef, Matrix, PackedWeights, gemm, linear, linear_packed, matmul, sgemm,
 };
@@ -84,6 +84,16 @@ impl Stored {
     }
 }
 
+/// `gemm` on raw pointers.
+fn raw(alpha: f32, a: &Stored, b: &Stored, beta: f32, c: &mut Stored) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    let strides = |of: &Stored| (of.strides.0 as isize, of.strides.1 as isize);
+    let ((ra, ca), (rb, cb), (rc, cc)) = (strides(a), strides(b), strides(c));
+    let (a, b, c) = (&a.data[a.offset..], &b.data[b.offset..], &mut c.data[c.offset..]);
+    // SAFETY: the strides are those by which the matrices were stored.
+    unsafe { sgemm(m, k, n, alpha, a.as_ptr(), ra, ca, b.as_ptr(), rb, cb, beta, c.as_mut_ptr(), rc, cc) };
+}
+
 fn on_every_isa(f: impl Fn(Isa)) {
     for isa in Isa::available() {
         isa.pin(|| f(isa));
@@ -122,7 +132,7 @@ fn every_layout_alpha_and_beta() {
                 {
                     let a = Stored::new(m, k, la, || numbers.next());
                     let b = Stored::new(k, n, lb, || numbers.next());
-                    let before: Vec<f32> = (0..m * n).map(|_| numbers.next()).collect();
+                    let before = numbers.many(m * n);
                     let mut old = before.iter().copied();
                     let mut c =
                         Stored::new(m, n, lc, || old.next().filter(|_| beta != 0.0).unwrap_or(f32::NAN));
@@ -139,30 +149,32 @@ fn every_layout_alpha_and_beta() {
 /// or copied.
 #[test]
 fn across_block_edges() {
-    on_every_isa(|isa| {
-        let mut numbers = Numbers::new(3);
-        for (m, n, k) in [
-            (2, 3, 1023),
-            (13, 33, 1024),
-            (7, 20, 1025),
-            (13, 50, 2049),
-            (3, 1100, 130),
-            (200, 520, 40),
-            (25, 4200, 33),
-            (193, 513, 257),
-            (5, 700, 1100),
-            (131, 130, 1030),
-            (17, 2150, 1024),
-        ] {
-            for transposed in 0..4 {
-                let a = Stored::new(m, k, transposed & 1, || numbers.next());
-                let b = Stored::new(k, n, transposed >> 1, || numbers.next());
-                let mut c = Stored::new(m, n, 0, || f32::NAN);
-                matmul(a.view(), b.view(), c.view_mut()).unwrap();
-                let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
-                c.check(&want, || format!("{isa} {m}x{n}x{k} transposes {transposed}"));
+    alone(|| {
+        on_every_isa(|isa| {
+            let mut numbers = Numbers::new(3);
+            for (m, n, k) in [
+                (2, 3, 1023),
+                (13, 33, 1024),
+                (7, 20, 1025),
+                (13, 50, 2049),
+                (3, 1100, 130),
+                (200, 520, 40),
+                (25, 4200, 33),
+                (193, 513, 257),
+                (5, 700, 1100),
+                (131, 130, 1030),
+                (17, 2150, 1024),
+            ] {
+                for transposed in 0..4 {
+                    let a = Stored::new(m, k, transposed & 1, || numbers.next());
+                    let b = Stored::new(k, n, transposed >> 1, || numbers.next());
+                    let mut c = Stored::new(m, n, 0, || f32::NAN);
+                    matmul(a.view(), b.view(), c.view_mut()).unwrap();
+                    let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
+                    c.check(&want, || format!("{isa} {m}x{n}x{k} transposes {transposed}"));
+                }
             }
-        }
+        })
     });
 }
 
@@ -188,7 +200,7 @@ fn linear_and_packed_linear() {
                 for (activation, reference_activation) in ACTIVATIONS {
                     let x = Stored::new(batch, inputs, layout, || numbers.next());
                     let w = Stored::new(inputs, outputs, layout, || numbers.next());
-                    let bias: Vec<f32> = (0..outputs).map(|_| numbers.next()).collect();
+                    let bias = numbers.many(outputs);
                     let packed = PackedWeights::new(w.view());
                     for bias in [None, Some(&bias[..])] {
                         let want = reference::linear(x.mat(), w.mat(), bias, reference_activation);
@@ -204,6 +216,26 @@ fn linear_and_packed_linear() {
                 }
             }
         }
+    });
+}
+
+/// The bias goes on with the blocks: those of the columns, and where the operands change roles (outputs as rows, 16 lanes
+/// or 8) those of the rows.
+#[test]
+fn bias_across_block_edges() {
+    alone(|| {
+        on_every_isa(|isa| {
+            let mut numbers = Numbers::new(11);
+            for (batch, outputs, inputs, layout) in [(2, 3900, 1100, 0), (16, 300, 1100, 1)] {
+                let x = Stored::new(batch, inputs, layout, || numbers.next());
+                let w = Stored::new(inputs, outputs, layout, || numbers.next());
+                let bias = numbers.many(outputs);
+                let want = reference::linear(x.mat(), w.mat(), Some(&bias), scalar::Activation::Relu);
+                let mut y = Stored::new(batch, outputs, layout, || f32::NAN);
+                linear(x.view(), w.view(), Some(&bias), Activation::Relu, y.view_mut()).unwrap();
+                y.check(&want, || format!("{isa} {batch}x{outputs}x{inputs} layout {layout}"));
+            }
+        })
     });
 }
 
@@ -237,12 +269,27 @@ fn nan_and_infinity_follow_the_chain() {
                 let b = Stored::new(k, n, 0, &mut special);
                 let before: Vec<f32> = (0..m * n).map(|_| special()).collect();
                 for beta in [0.0, 1.0, 0.5] {
-                    let mut old = before.iter().copied();
-                    let mut c = Stored::new(m, n, 2, || old.next().unwrap_or(f32::NAN));
-                    gemm(alpha, a.view(), b.view(), beta, c.view_mut()).unwrap();
+                    let what = || format!("{isa} {m}x{n}x{k} alpha {alpha} beta {beta}");
+                    let old = || {
+                        let mut old = before.iter().copied();
+                        Stored::new(m, n, 2, || old.next().unwrap_or(f32::NAN))
+                    };
                     let want = reference::gemm(alpha, a.mat(), b.mat(), beta, Mat::row_major(&before, m, n));
-                    c.check(&want, || format!("{isa} {m}x{n}x{k} alpha {alpha} beta {beta}"));
+                    let mut c = old();
+                    gemm(alpha, a.view(), b.view(), beta, c.view_mut()).unwrap();
+                    c.check(&want, what);
+                    let mut c = old();
+                    raw(alpha, &a, &b, beta, &mut c);
+                    c.check(&want, what);
                 }
+            }
+            let x = Stored::new(m, k, 0, || specials[(numbers.next().abs() * 1e4) as usize % specials.len()]);
+            let w = Stored::new(k, n, 0, || numbers.next());
+            for (activation, reference_activation) in ACTIVATIONS {
+                let want = reference::linear(x.mat(), w.mat(), None, reference_activation);
+                let mut y = Stored::new(m, n, 2, || 0.0);
+                linear(x.view(), w.view(), None, activation, y.view_mut()).unwrap();
+                y.check(&want, || format!("{isa} {m}x{n}x{k} {activation:?}"));
             }
         }
     });
@@ -255,7 +302,7 @@ fn integers_are_exact() {
     on_every_isa(|isa| {
         let mut numbers = Numbers::new(7);
         for (m, n, k) in [(8, 8, 8), (33, 65, 129), (100, 10, 700), (64, 64, 1500)] {
-            let mut integer = |bound: f32| (numbers.next() * 2.0 * bound).round();
+            let mut integer = |bound: f32| (numbers.next() * bound).round();
             let a = Matrix::from_vec(m, k, (0..m * k).map(|_| integer(31.0)).collect()).unwrap();
             let b = Matrix::from_vec(k, n, (0..k * n).map(|_| integer(63.0)).collect()).unwrap();
             let mut c = Matrix::from_vec(m, n, vec![f32::NAN; m * n]).unwrap();
@@ -283,8 +330,8 @@ fn integers_are_exact() {
 fn agrees_with_matrixmultiply() {
     let mut numbers = Numbers::new(8);
     for (m, n, k) in [(3, 5, 7), (64, 48, 100), (129, 65, 300)] {
-        let a: Vec<f32> = (0..m * k).map(|_| numbers.next()).collect();
-        let b: Vec<f32> = (0..k * n).map(|_| numbers.next()).collect();
+        let a = numbers.many(m * k);
+        let b = numbers.many(k * n);
         let (mut ours, mut theirs) = (vec![1.0; m * n], vec![1.0; m * n]);
         let (rows_a, rows_b, rows_c) = (k as isize, n as isize, n as isize);
         // SAFETY: row-major matrices of exactly these shapes.
@@ -311,8 +358,8 @@ fn sgemm_takes_negative_strides() {
     on_every_isa(|isa| {
         let mut numbers = Numbers::new(9);
         let (m, n, k) = (7, 34, 5);
-        let a: Vec<f32> = (0..m * k).map(|_| numbers.next()).collect();
-        let b: Vec<f32> = (0..k * n).map(|_| numbers.next()).collect();
+        let a = numbers.many(m * k);
+        let b = numbers.many(k * n);
         let mut c = vec![f32::NAN; m * n];
         // SAFETY: A is read from its last row upwards, B and C are row- and column-major, all inside their vectors.
         unsafe {
@@ -351,16 +398,18 @@ fn the_number_of_threads_changes_nothing() {
         let a = Stored::new(m, k, 0, || numbers.next());
         let b = Stored::new(k, n, 0, || numbers.next());
         let packed = PackedWeights::new(b.view());
+        let bias = numbers.many(n);
         let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
+        let want_linear = reference::linear(a.mat(), b.mat(), Some(&bias), scalar::Activation::Silu);
         for threads in [1, 2, 5] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut c = Stored::new(m, n, 2, || f32::NAN);
             pool.install(|| matmul(a.view(), b.view(), c.view_mut())).unwrap();
             c.check(&want, || format!("{m}x{n}x{k} on {threads} threads"));
             let mut c = Stored::new(m, n, 3, || f32::NAN);
-            pool.install(|| linear_packed(a.view(), &packed, None, Activation::Identity, c.view_mut()))
+            pool.install(|| linear_packed(a.view(), &packed, Some(&bias), Activation::Silu, c.view_mut()))
                 .unwrap();
-            c.check(&want, || format!("packed {m}x{n}x{k} on {threads} threads"));
+            c.check(&want_linear, || format!("packed {m}x{n}x{k} on {threads} threads"));
         }
     }
 }

@@ -6,7 +6,7 @@ mod network;
 
 use network::{bits, mlp};
 use percycle::{
-    Activation, Adam, AdamW, Clip, Error, Loss, MatRef, Optimizer, Result, Sgd, Targets, Trainer,
+    Activation, Adam, AdamW, Clip, Error, Init, Loss, MatRef, Mlp, Optimizer, Result, Sgd, Targets, Trainer,
 };
 
 const X: [f32; 6] = [0.5, -0.25, 1.0, 0.75, -1.0, 0.125];
@@ -273,4 +273,19 @@ fn update_that_is_not_finite() {
         met.set_learning_rate(0.1).unwrap();
         same_as_twin(met, twin);
     }
+}
+
+/// Each product of an input and a delta is a number, their sum over the samples is not: no proof may say otherwise.
+#[test]
+fn gradients_whose_sum_is_not_finite() {
+    let model = Mlp::builder(1).layer(1, Activation::Identity).init(Init::Zeros).build().unwrap();
+    let mut trainer = Trainer::new(model, Loss::Mse, Sgd::new(1e-30)).unwrap();
+    let (x, values) = ([1e19; 40], [1e18; 40]);
+    let mut step = |rows| trainer.step(view(&x, rows, 1), Targets::Values(view(&values, rows, 1)));
+    let error = step(40).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { layer: Some(0), .. }), "{error}");
+    step(1).unwrap();
+    // 1e-30 times twice 1e19 times 1e18, from 0.
+    let weight = trainer.model().layers()[0].weight().as_slice()[0];
+    assert!((weight - 2e7).abs() < 10.0, "{weight}");
 }

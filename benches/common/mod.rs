@@ -1,11 +1,20 @@
 //! What the benches share: their header, and numbers to work on.
 
+// Not every bench asks for everything.
+#[allow(dead_code)]
+pub mod nets;
+#[allow(dead_code)]
+mod product;
+
 use std::time::Duration;
 
 use criterion::Criterion;
 use percycle::{Isa, Matrix, build_info, fma_peak};
+#[allow(unused_imports)]
+pub use product::{Product, passes};
 
 /// Criterion's settings, after printing what a figure must state: how percycle was built, and the peak it is held against.
+#[allow(dead_code)]
 pub fn criterion() -> Criterion {
     println!("{}", build_info());
     for isa in Isa::available() {

@@ -1,12 +1,28 @@
-//! What both examples need: a progress bar, a plot, and numbers that read well.
+//! What the examples share: a progress bar, a plot, and numbers that read well.
+
+// Each example uses its part.
+#![allow(dead_code, unused_imports)]
 
 mod plot;
+
+use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 pub use plot::{Axis, Line, Panel, draw};
 
 /// What an example ends with when something is wrong: a message that is printed as it is.
 pub type Failure = Box<dyn std::error::Error>;
+
+/// The exit code of an example, after saying what went wrong.
+pub fn end(example: &str, result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{example}: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// A progress bar over `len` steps. It draws itself only on a terminal, so a log stays clean.
 pub fn progress(len: u64, what: &'static str) -> ProgressBar {

@@ -1,9 +1,10 @@
-//! Product and linear over shapes, strides, alpha, beta and bias, on every instruction set, against the loop by bits.
+//! Products (views and raw pointers) and linear over shapes, strides, alpha, beta, bias and activations, on every
+//! instruction set, against the loop by bits.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use percycle::{Activation, Isa, MatMut, MatRef, PackedWeights, gemm, linear, linear_packed};
+use percycle::{Activation, Isa, MatMut, MatRef, PackedWeights, gemm, linear, linear_packed, sgemm};
 use percycle_reference::activation as scalar;
 use percycle_reference::product::{self as reference, Strided};
 
@@ -12,11 +13,31 @@ struct Input {
     shape: (u8, u8, u16),
     layouts: [u8; 3],
     padding: [u8; 3],
-    alpha: f32,
-    beta: f32,
+    alpha: Factor,
+    beta: Factor,
     activation: u8,
     has_bias: bool,
     values: Vec<u8>,
+}
+
+/// A factor: often one of those that have a path of their own, which bytes alone hardly ever spell.
+#[derive(Arbitrary, Debug)]
+enum Factor {
+    Zero,
+    NegativeZero,
+    One,
+    Any(f32),
+}
+
+impl Factor {
+    fn value(&self) -> f32 {
+        match *self {
+            Factor::Zero => 0.0,
+            Factor::NegativeZero => -0.0,
+            Factor::One => 1.0,
+            Factor::Any(value) => value,
+        }
+    }
 }
 
 /// Strides of one of four layouts, padded, and the length that they span.
@@ -55,20 +76,27 @@ fuzz_target!(|input: Input| {
     let (ra, ca, a_len) = layout(m, k, input.layouts[0], pa);
     let (rb, cb, b_len) = layout(k, n, input.layouts[1], pb);
     let (rc, cc, c_len) = layout(m, n, input.layouts[2], pc);
-    let (a, b) = (values(&input.values, 0, a_len), values(&input.values, 1, b_len));
+    let (a_data, b_data) = (values(&input.values, 0, a_len), values(&input.values, 1, b_len));
     let (before, bias) = (values(&input.values, 2, c_len), values(&input.values, 3, n));
-    let strided = |data, rows, cols, row_stride, col_stride| Strided { data, rows, cols, row_stride, col_stride };
-    let (a_ref, b_ref) = (strided(&a, m, k, ra, ca), strided(&b, k, n, rb, cb));
-    let want = reference::gemm(input.alpha, a_ref, b_ref, input.beta, strided(&before, m, n, rc, cc));
+    let strided =
+        |data, rows, cols, row_stride, col_stride| Strided { data, rows, cols, row_stride, col_stride };
+    let (a_ref, b_ref) = (strided(&a_data, m, k, ra, ca), strided(&b_data, k, n, rb, cb));
+    let (alpha, beta) = (input.alpha.value(), input.beta.value());
+    let want = reference::gemm(alpha, a_ref, b_ref, beta, strided(&before, m, n, rc, cc));
     let bias = input.has_bias.then_some(&bias[..]);
-    let (activation, reference_activation) = match input.activation % 4 {
+    let (activation, reference_activation) = match input.activation % 8 {
         0 => (Activation::Identity, scalar::Activation::Identity),
         1 => (Activation::Relu, scalar::Activation::Relu),
         2 => (Activation::LeakyRelu(0.3), scalar::Activation::LeakyRelu(0.3)),
-        _ => (Activation::Gelu, scalar::Activation::Gelu),
+        3 => (Activation::Sigmoid, scalar::Activation::Sigmoid),
+        4 => (Activation::Tanh, scalar::Activation::Tanh),
+        5 => (Activation::Gelu, scalar::Activation::Gelu),
+        6 => (Activation::GeluTanh, scalar::Activation::GeluTanh),
+        _ => (Activation::Silu, scalar::Activation::Silu),
     };
     let want_linear = reference::linear(a_ref, b_ref, bias, reference_activation);
-    let (a, b) = (MatRef::strided(&a, m, k, ra, ca).unwrap(), MatRef::strided(&b, k, n, rb, cb).unwrap());
+    let (a, b) =
+        (MatRef::strided(&a_data, m, k, ra, ca).unwrap(), MatRef::strided(&b_data, k, n, rb, cb).unwrap());
     let packed = PackedWeights::new(b);
     for isa in Isa::available() {
         isa.pin(|| {
@@ -87,13 +115,20 @@ fuzz_target!(|input: Input| {
             };
             let mut c = before.clone();
             let view = MatMut::strided(&mut c, m, n, rc, cc).unwrap();
-            gemm(input.alpha, a, b, input.beta, view).unwrap();
+            gemm(alpha, a, b, beta, view).unwrap();
             check(&c, &want, "gemm");
+            let mut c = before.clone();
+            let (pa, pb, pc) = (a_data.as_ptr(), b_data.as_ptr(), c.as_mut_ptr());
+            let [ra, ca, rb, cb, row, col] = [ra, ca, rb, cb, rc, cc].map(|stride| stride as isize);
+            // SAFETY: the same matrices as the views above, which were checked.
+            unsafe { sgemm(m, k, n, alpha, pa, ra, ca, pb, rb, cb, beta, pc, row, col) };
+            check(&c, &want, "sgemm");
             let mut y = before.clone();
             linear(a, b, bias, activation, MatMut::strided(&mut y, m, n, rc, cc).unwrap()).unwrap();
             check(&y, &want_linear, "linear");
             let mut y = before.clone();
-            linear_packed(a, &packed, bias, activation, MatMut::strided(&mut y, m, n, rc, cc).unwrap()).unwrap();
+            linear_packed(a, &packed, bias, activation, MatMut::strided(&mut y, m, n, rc, cc).unwrap())
+                .unwrap();
             check(&y, &want_linear, "linear_packed");
         });
     }

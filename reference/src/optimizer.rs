@@ -77,8 +77,8 @@ pub fn update(optimizer: &Optimizer, clock: Clock, mut g: f32, weight: f32, memo
             memory.square = (beta2 as f32).mul_add(memory.square, (share2 * g) * g);
             // w -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
             let step = (f64::from(learning_rate) / (1.0 - clock.powers.0)) as f32;
-            let root = (1.0 - clock.powers.1).sqrt() as f32;
-            let scale = memory.square.sqrt() / root + eps;
+            let unbias = (1.0 / (1.0 - clock.powers.1).sqrt()) as f32;
+            let scale = memory.square.sqrt().mul_add(unbias, eps);
             (-step).mul_add(memory.mean / scale, kept)
         }
     }

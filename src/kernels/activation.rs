@@ -30,11 +30,12 @@ pub enum Activation {
     /// The hyperbolic tangent, at most 2 ULP off.
     Tanh,
     /// `x Phi(x)`, Phi being the normal distribution function (Hendrycks and Gimpel, 2016): PyTorch's default, the one
-    /// with erf.
+    /// with erf. At most 5 ULP off, tails included.
     Gelu,
-    /// `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`: PyTorch's `approximate='tanh'`.
+    /// `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`: PyTorch's `approximate='tanh'`. At most 214 ULP
+    /// off: so far in the tail near -10, where it is almost 0.
     GeluTanh,
-    /// `x sigmoid(x)`, also called swish.
+    /// `x sigmoid(x)`, also called swish. At most 5 ULP off, tails included.
     Silu,
 }
 

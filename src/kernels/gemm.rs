@@ -1,4 +1,4 @@
-//! The product on one thread: blocks over n and k, row panels over m, tiles over both.
+//! The product on one thread: blocks over k and n, row panels over m, tiles over both.
 //!
 //! Blocking over k continues each chain from C, so no block size can change a bit.
 
@@ -12,15 +12,23 @@ use crate::simd::{Body, Simd};
 
 /// Steps of k in a block: long enough that reading and writing C once a block is little (2 of 1024 accesses).
 const K_BLOCK: usize = 1024;
+/// Steps of k in a block of a B that is read in place and whose rows are a page or more apart. The lines of one column
+/// then compete for one 64th of L2's sets, times two for neighbours: 512 lines of 1 MiB in 8 ways.
+const K_BLOCK_FAR: usize = 256;
+/// Values in a page of memory.
+const PAGE: usize = 1024;
 /// Values of A in a block, which stays in L2 while B passes: half of 1 MiB.
 const A_BLOCK: usize = 128 * 1024;
-/// Values of packed B in a block, which stays in L3: 8 MiB.
+/// Values of packed B in a block that many blocks of A pass: it stays in L3 (8 MiB).
 const B_BLOCK: usize = 2 * 1024 * 1024;
+/// Values of packed B in a block that A passes once: it stays in L2 (256 KiB).
+const B_BLOCK_ONCE: usize = 64 * 1024;
 /// Rows of A from which copying B into panels costs less than it saves (each value of B is then read so often).
 const PACK_B_ROWS: usize = 192;
-/// Values between rows of B from which they lie in so many pages that a large product should pack it.
-const PACK_B_STRIDE: usize = 512;
-/// Values between rows of A from which they may share cache sets, so that copying a block pays.
+/// Values between rows of B from which a large product should pack it.
+const PACK_B_STRIDE: usize = 128;
+/// Values between rows of A from which its tiles share too few cache sets, so that copying a block pays: always when A is
+/// transposed, else when the distance is a multiple of this.
 const COPY_A_STRIDE: usize = 512;
 /// Columns of C from which it pays.
 const COPY_A_COLS: usize = 128;
@@ -80,17 +88,16 @@ unsafe impl Send for Product<'_> {}
 unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
-    /// This product, or the one of the transposes, `C^T = B^T A^T`, whichever takes less time on vectors of `lanes`. Both
-    /// have the same chains: the factors of a product may change places.
+    /// Whether the product of the transposes, `C^T = B^T A^T`, takes less time on vectors of `lanes`.
     #[inline(always)]
-    fn oriented(self, lanes: usize) -> Self {
-        let Rhs::Plain(b) = self.b else { return self };
+    pub(super) fn is_swapped(&self, lanes: usize) -> bool {
+        let Rhs::Plain(b) = self.b else { return false };
         // A row-major product of some width has nothing to gain, and what descends has its weights in C's order.
         if matches!(self.epilogue, Epilogue::Descend(_))
             || self.alpha != 1.0
             || (b.col == 1 && self.c_col == 1 && self.n >= lanes)
         {
-            return self;
+            return false;
         }
         // Multiply-adds of vectors, and half of one for each element that is transposed on the way.
         let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
@@ -98,7 +105,15 @@ impl Product<'_> {
             let moved = if transpose_b { n * k } else { 0.0 } + if transpose_c { m * n } else { 0.0 };
             m * k * (n / lanes as f64).ceil() + 0.5 * moved
         };
-        if time(m, n, b.col != 1, self.c_col != 1) <= time(n, m, self.a.row != 1, self.c_row != 1) {
+        time(m, n, b.col != 1, self.c_col != 1) > time(n, m, self.a.row != 1, self.c_row != 1)
+    }
+
+    /// This product, or the one of the transposes, whichever takes less time. Both have the same chains: the factors of
+    /// a product may change places.
+    #[inline(always)]
+    fn oriented(self, lanes: usize) -> Self {
+        let Rhs::Plain(b) = self.b else { return self };
+        if !self.is_swapped(lanes) {
             return self;
         }
         Product {
@@ -147,7 +162,7 @@ impl Body for Serial<'_> {
     fn call<S: Simd>(self, s: S) {
         let p = self.0.oriented(S::LANES);
         let plan = Plan::new(&p);
-        if !(plan.pack_b || plan.copy_a) && p.k <= K_BLOCK && p.m.saturating_mul(p.k) <= A_BLOCK {
+        if !(plan.pack_b || plan.copy_a) && p.k <= plan.k_block && p.m.saturating_mul(p.k) <= A_BLOCK {
             let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), p);
             Block { p: &p, a, b, i0: 0, j0: 0, m, n, k, start, last: true }.tiles(s);
         } else {
@@ -161,19 +176,28 @@ impl Body for Serial<'_> {
 struct Plan {
     pack_b: bool,
     copy_a: bool,
+    /// The most steps of k in a block.
+    k_block: usize,
 }
 
 impl Plan {
     #[inline(always)]
     fn new(p: &Product) -> Plan {
-        let far = p.a.col == 1 && p.a.row.unsigned_abs() >= COPY_A_STRIDE;
-        Plan {
-            pack_b: match p.b {
-                Rhs::Plain(b) => b.col != 1 || (p.m >= PACK_B_ROWS && b.row.unsigned_abs() >= PACK_B_STRIDE),
-                Rhs::Packed(_) => false,
-            },
-            copy_a: p.alpha != 1.0 || (p.n >= COPY_A_COLS && far),
-        }
+        let far = match (p.a.row.unsigned_abs(), p.a.col.unsigned_abs()) {
+            (row, 1) => row.is_multiple_of(COPY_A_STRIDE),
+            (row, col) => row == 1 && col >= COPY_A_STRIDE,
+        };
+        let copy_a = p.alpha != 1.0 || (p.n >= COPY_A_COLS && far);
+        let (pack_b, k_block) = match p.b {
+            Rhs::Plain(b) if b.col == 1 => {
+                let row = b.row.unsigned_abs().max(1);
+                let pack = p.m >= PACK_B_ROWS && row >= PACK_B_STRIDE;
+                (pack, if pack { K_BLOCK } else { (K_BLOCK_FAR * (PAGE / row).max(1)).min(K_BLOCK) })
+            }
+            Rhs::Plain(_) => (true, K_BLOCK),
+            Rhs::Packed(_) => (false, K_BLOCK),
+        };
+        Plan { pack_b, copy_a, k_block }
     }
 }
 
@@ -188,18 +212,19 @@ impl Body for Blocked<'_> {
         let Blocked(p, plan) = self;
         // A gradient that is not stored cannot be gone on with.
         let whole = matches!(p.epilogue, Epilogue::Descend(_));
-        let k_block = if whole { p.k.max(1) } else { balanced(p.k, K_BLOCK, 1) };
+        let k_block = if whole { p.k.max(1) } else { balanced(p.k, plan.k_block, 1) };
         let m_block = balanced(p.m, A_BLOCK / k_block, S::TILE_ROWS);
-        let n_block = balanced(p.n, B_BLOCK / k_block, PANEL);
+        let b_block = if p.m <= m_block { B_BLOCK_ONCE } else { B_BLOCK };
+        let n_block = balanced(p.n, b_block / k_block, PANEL);
         let len_b = if plan.pack_b { packed_len(k_block, n_block) } else { 0 };
         let len_a = if plan.copy_a { m_block * copied_stride(k_block) } else { 0 };
         let mut buffer = scratch::take(len_a + len_b);
-        let (b_scratch, a_scratch) = buffer.as_mut_slice().split_at_mut(len_b);
-        for j0 in (0..p.n).step_by(n_block) {
-            let n = n_block.min(p.n - j0);
-            // At least once: without any k, C is still the start value, activated.
-            for k0 in (0..p.k.max(1)).step_by(k_block) {
-                let k = k_block.min(p.k - k0);
+        let (b_scratch, a_scratch) = buffer.split_at_mut(len_b);
+        // At least once: without any k, C is still the start value, activated.
+        for k0 in (0..p.k.max(1)).step_by(k_block) {
+            let k = k_block.min(p.k - k0);
+            for j0 in (0..p.n).step_by(n_block) {
+                let n = n_block.min(p.n - j0);
                 let b = match p.b {
                     Rhs::Plain(b) if plan.pack_b => {
                         // SAFETY: B is readable for k rows and n columns, and this block lies inside them.
@@ -212,8 +237,13 @@ impl Body for Blocked<'_> {
                     let m = m_block.min(p.m - i0);
                     let mut a = p.a.at(i0, k0);
                     if plan.copy_a {
-                        // SAFETY: A is readable for m rows and k columns, and this block lies inside them.
-                        a = unsafe { copy_a(p.alpha, a, m, k, a_scratch) };
+                        let (stride, ptr) = (copied_stride(k), a_scratch.as_ptr());
+                        // A block that is all of A is still there from the columns before.
+                        if j0 == 0 || m < p.m {
+                            // SAFETY: A is readable for m rows and k columns, and this block lies inside them.
+                            unsafe { copy_a(s, p.alpha, a, m, k, a_scratch) };
+                        }
+                        a = Operand { ptr, row: stride as isize, col: 1 };
                     }
                     let start = match p.start {
                         _ if k0 > 0 => Start::Scaled(1.0),

@@ -3,7 +3,7 @@
 //! The derivative is that of the loss *summed* over the batch: the mean is taken once, at the update.
 
 use super::math;
-use super::vector::{read, write};
+use super::vector::{MOST_LANES, read, write};
 use crate::simd::{Body, Isa, Simd};
 
 /// A loss that looks at one output and one target at a time: the term and its derivative.
@@ -111,41 +111,57 @@ impl Body for CrossEntropy<'_> {
         let n = self.logits.len() / self.classes.len();
         let off = self.smoothing / n as f32;
         let on = (1.0 - self.smoothing) + off;
-        let rows = self.logits.chunks_exact(n).zip(self.delta.chunks_exact_mut(n));
-        for ((z, delta), (&class, term)) in rows.zip(self.classes.iter().zip(self.terms)) {
-            let class = class as usize;
-            let max = max(s, z);
-            let mut j = 0;
-            while j < n {
-                let shifted = s.sub(read(s, z, j), s.splat(max));
-                write(s, delta, j, math::exp(s, shifted));
-                j += S::LANES;
-            }
-            let mut sum = 0.0;
-            for &e in delta.iter() {
-                sum += e;
-            }
-            let log_sum = log(s, sum);
-            let nll = log_sum - (z[class] - max);
-            *term = nll;
-            if self.smoothing > 0.0 {
-                let mut all = 0.0;
-                for &z in z {
-                    all += log_sum - (z - max);
+        // One kind of work at a time for some rows, so that none waits for what it has just stored.
+        let (mut most, mut sums, mut logs) = ([0.0; ROWS], [1.0; ROWS], [0.0; ROWS]);
+        let chunks = self.logits.chunks(ROWS * n).zip(self.delta.chunks_mut(ROWS * n));
+        let of_rows = self.classes.chunks(ROWS).zip(self.terms.chunks_mut(ROWS));
+        for ((logits, delta), (classes, terms)) in chunks.zip(of_rows) {
+            for (r, (z, delta)) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).enumerate() {
+                most[r] = max(s, z);
+                let mut j = 0;
+                while j < n {
+                    let shifted = s.sub(read(s, z, j), s.splat(most[r]));
+                    write(s, delta, j, math::exp(s, shifted));
+                    j += S::LANES;
                 }
-                *term = (1.0 - self.smoothing) * nll + off * all;
             }
-            let p_class = delta[class] / sum;
-            let mut j = 0;
-            while j < n {
-                let p = s.div(read(s, delta, j), s.splat(sum));
-                write(s, delta, j, s.sub(p, s.splat(off)));
-                j += S::LANES;
+            for (sum, delta) in sums.iter_mut().zip(delta.chunks_exact(n)) {
+                *sum = 0.0;
+                for &e in delta {
+                    *sum += e;
+                }
             }
-            delta[class] = p_class - on;
+            let mut r = 0;
+            while r < classes.len() {
+                write(s, &mut logs, r, math::log(s, read(s, &sums, r)));
+                r += S::LANES;
+            }
+            for (r, (z, delta)) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).enumerate() {
+                let class = classes[r] as usize;
+                let nll = logs[r] - (z[class] - most[r]);
+                terms[r] = nll;
+                if self.smoothing > 0.0 {
+                    let mut all = 0.0;
+                    for &z in z {
+                        all += logs[r] - (z - most[r]);
+                    }
+                    terms[r] = (1.0 - self.smoothing) * nll + off * all;
+                }
+                let p_class = delta[class] / sums[r];
+                let mut j = 0;
+                while j < n {
+                    let p = s.div(read(s, delta, j), s.splat(sums[r]));
+                    write(s, delta, j, s.sub(p, s.splat(off)));
+                    j += S::LANES;
+                }
+                delta[class] = p_class - on;
+            }
         }
     }
 }
+
+/// Rows of logits that are worked on together: a multiple of every vector.
+const ROWS: usize = MOST_LANES;
 
 /// The largest of `xs`; NaNs are passed over (they come back from what is then subtracted from them).
 #[inline(always)]
@@ -159,9 +175,9 @@ fn max<S: Simd>(s: S, xs: &[f32]) -> f32 {
             vector = s.select(s.lt(vector, v), v, vector);
             i += S::LANES;
         }
-        let mut lanes = [f32::NEG_INFINITY; 64];
+        let mut lanes = [f32::NEG_INFINITY; MOST_LANES];
         write(s, &mut lanes, 0, vector);
-        for x in lanes {
+        for &x in &lanes[..S::LANES] {
             most = if most < x { x } else { most };
         }
     }
@@ -169,13 +185,6 @@ fn max<S: Simd>(s: S, xs: &[f32]) -> f32 {
         most = if most < x { x } else { most };
     }
     most
-}
-
-#[inline(always)]
-fn log<S: Simd>(s: S, x: f32) -> f32 {
-    let mut out = [0.0];
-    write(s, &mut out, 0, math::log(s, s.splat(x)));
-    out[0]
 }
 
 /// The terms (one for each sample) and derivatives of softmax cross-entropy on rows of logits. Each class

@@ -1,10 +1,13 @@
 //! Blocking, packing, threads and the passes over vectors: written over the `Simd` trait, without any instruction set.
 
 mod activation;
+mod bandwidth;
+mod clock;
 pub(crate) mod elementwise;
 mod gemm;
 pub(crate) mod loss;
 mod math;
+pub(crate) mod meter;
 mod pack;
 mod parallel;
 mod peak;
@@ -17,6 +20,9 @@ pub(crate) mod update;
 mod vector;
 
 pub use activation::Activation;
+pub use bandwidth::read_bandwidth;
+pub(crate) use clock::core_clock;
+pub use meter::Kernel;
 pub use peak::fma_peak;
 pub use sgemm::sgemm;
 pub(crate) use sgemm::{After, Begin, Panels, Right, descend, run};

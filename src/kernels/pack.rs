@@ -3,6 +3,10 @@
 use super::tile::PANEL;
 use crate::simd::Simd;
 
+/// Rows of B that are copied into one panel after the other: what is written then lies together, and what is read is still
+/// read in a few streams.
+const PACK_ROWS: usize = 8;
+
 /// Values that packing `k` x `n` of B takes.
 pub(crate) fn packed_len(k: usize, n: usize) -> usize {
     k * n.next_multiple_of(PANEL)
@@ -42,11 +46,20 @@ pub(super) unsafe fn pack_b<S: Simd>(s: S, b: Operand, k: usize, n: usize, out: 
     if !n.is_multiple_of(PANEL) {
         out[n / PANEL * PANEL * k..].fill(0.0);
     }
-    if b.col == 1 {
-        // Row after row, so that B is read in the order in which it lies.
-        for p in 0..k {
-            for j in (0..n).step_by(PANEL) {
-                let (from, to) = (b.at(p, j).ptr, &mut out[(j / PANEL * k + p) * PANEL..][..PANEL]);
+    if b.col != 1 {
+        for (panel, out) in out.chunks_exact_mut(k.max(1) * PANEL).enumerate() {
+            let (from, cols) = (b.at(0, panel * PANEL).t(), (n - panel * PANEL).min(PANEL));
+            // SAFETY: the panel's columns of B are readable, and `out` holds k rows of PANEL values.
+            unsafe { transpose(s, from, (cols, k), out.as_mut_ptr(), (PANEL as isize, 1)) };
+        }
+        return;
+    }
+    for p0 in (0..k).step_by(PACK_ROWS) {
+        let rows = PACK_ROWS.min(k - p0);
+        for j in (0..n).step_by(PANEL) {
+            let to = &mut out[(j / PANEL * k + p0) * PANEL..][..rows * PANEL];
+            for (p, to) in to.chunks_exact_mut(PANEL).enumerate() {
+                let from = b.at(p0 + p, j).ptr;
                 for v in (0..PANEL).step_by(S::LANES) {
                     let cols = n - j;
                     // SAFETY: row p < k has `cols` columns from j on; the panel's row has PANEL.
@@ -65,12 +78,6 @@ pub(super) unsafe fn pack_b<S: Simd>(s: S, b: Operand, k: usize, n: usize, out: 
                 }
             }
         }
-        return;
-    }
-    for (panel, out) in out.chunks_exact_mut(k.max(1) * PANEL).enumerate() {
-        let cols = (n - panel * PANEL).min(PANEL);
-        // SAFETY: the panel's columns of B are readable, and `out` holds k rows of PANEL values.
-        unsafe { transpose(s, b.at(0, panel * PANEL).t(), (cols, k), out.as_mut_ptr(), (PANEL as isize, 1)) };
     }
 }
 
@@ -122,23 +129,23 @@ pub(super) fn copied_stride(k: usize) -> usize {
 /// # Safety
 /// `a` is readable for `rows` rows and `k` columns.
 #[inline(always)]
-pub(super) unsafe fn copy_a(alpha: f32, a: Operand, rows: usize, k: usize, out: &mut [f32]) -> Operand {
+pub(super) unsafe fn copy_a<S: Simd>(s: S, alpha: f32, a: Operand, rows: usize, k: usize, out: &mut [f32]) {
     let stride = copied_stride(k);
-    for (i, to) in out[..rows * stride].chunks_exact_mut(stride).enumerate() {
+    let out = &mut out[..rows * stride];
+    if a.col != 1 {
+        // SAFETY: these elements of A are readable, and `out` holds `rows` rows of at least k values.
+        unsafe { transpose(s, a.t(), (k, rows), out.as_mut_ptr(), (stride as isize, 1)) };
+    }
+    for (i, to) in out.chunks_exact_mut(stride).enumerate() {
         if a.col == 1 {
             // SAFETY: row i < rows has k contiguous columns.
-            let values = unsafe { std::slice::from_raw_parts(a.at(i, 0).ptr, k) };
-            // One rounding of alpha * a; by 1 it is none.
-            for (to, from) in to.iter_mut().zip(values) {
-                *to = alpha * from;
-            }
-        } else {
-            for (p, to) in to[..k].iter_mut().enumerate() {
-                // SAFETY: row i < rows and column p < k exist.
-                *to = alpha * unsafe { *a.at(i, p).ptr };
+            to[..k].copy_from_slice(unsafe { std::slice::from_raw_parts(a.at(i, 0).ptr, k) });
+        }
+        // One rounding of alpha * a.
+        if alpha != 1.0 {
+            for value in &mut to[..k] {
+                *value *= alpha;
             }
         }
     }
-    let ptr = out.as_ptr();
-    Operand { ptr, row: stride as isize, col: 1 }
 }

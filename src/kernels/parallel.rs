@@ -3,6 +3,7 @@
 //! Threads split C, never a sum over k: how many there are cannot change a bit.
 
 use super::gemm::{Product, Serial};
+use super::meter;
 use crate::simd::Isa;
 
 /// Multiply-adds that a thread must have to itself before waking it pays: some 50 microseconds of work.
@@ -28,12 +29,17 @@ pub(super) unsafe fn run(isa: Isa, product: Product) {
             }
         }
     }
+    if meter::watched() {
+        meter::note_kernel(isa, &product);
+    }
     isa.dispatch(Serial(product));
 }
 
 /// Splits C into about `threads` parts of whole tiles, along its longer side, and runs them on the pool.
 #[cfg(feature = "rayon")]
 fn split(isa: Isa, product: Product, threads: usize) {
+    use std::time::Instant;
+
     use rayon::prelude::*;
 
     /// Rows of a part are multiples of this: no part but the last ends in a short tile.
@@ -47,9 +53,19 @@ fn split(isa: Isa, product: Product, threads: usize) {
         (m, n.div_ceil(threads).next_multiple_of(PANEL).min(n))
     };
     let across = n.div_ceil(cols);
-    (0..m.div_ceil(rows) * across).into_par_iter().for_each(|part| {
+    let part = |part: usize| {
         let (row, col) = (part / across * rows, part % across * cols);
-        let part = product.part((row, rows.min(m - row)), (col, cols.min(n - col)));
-        isa.dispatch(Serial(part));
-    });
+        product.part((row, rows.min(m - row)), (col, cols.min(n - col)))
+    };
+    let parts = 0..m.div_ceil(rows) * across;
+    if meter::watched() {
+        meter::note_kernel(isa, &part(0));
+        let times = parts.into_par_iter().map(|number| {
+            let start = Instant::now();
+            isa.dispatch(Serial(part(number)));
+            (rayon::current_thread_index().unwrap_or(0), start.elapsed())
+        });
+        return meter::note_parts(times.collect());
+    }
+    parts.into_par_iter().for_each(|number| isa.dispatch(Serial(part(number))));
 }

@@ -1,7 +1,7 @@
 //! Sums and questions over slices. The order of every sum is fixed: neither vector width nor threads change a
 //! bit.
 
-use super::vector::{all_zero, read, write};
+use super::vector::{MOST_LANES, all_zero, read, write};
 use crate::simd::{Body, Isa, Simd};
 
 struct ColumnSums<'a> {
@@ -41,22 +41,32 @@ impl Body for Most<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) -> f32 {
         let (zero, sign) = (s.splat(0.0), s.splat_bits(0x7fff_ffff));
-        let (mut most, mut sum) = (zero, zero);
+        // Four of each, so that no vector waits for the one before.
+        let (mut most, mut sum) = ([zero; 4], [zero; 4]);
         let mut i = 0;
         while i < self.0.len() {
-            let x = read(s, self.0, i);
-            let size = s.and(x, sign);
-            most = s.select(s.lt(most, size), size, most);
-            // 0 * x is 0 for finite x and NaN for the others, and a NaN stays in a sum.
-            sum = s.fma(x, zero, sum);
-            i += S::LANES;
+            for c in 0..4 {
+                let at = i + c * S::LANES;
+                if at < self.0.len() {
+                    let x = read(s, self.0, at);
+                    let size = s.and(x, sign);
+                    most[c] = s.select(s.lt(most[c], size), size, most[c]);
+                    // 0 * x is 0 for finite x and NaN for the others, and a NaN stays in a sum.
+                    sum[c] = s.fma(x, zero, sum[c]);
+                }
+            }
+            i += 4 * S::LANES;
         }
-        if !all_zero(s, sum) {
+        for c in 1..4 {
+            most[0] = s.select(s.lt(most[0], most[c]), most[c], most[0]);
+            sum[0] = s.add(sum[0], sum[c]);
+        }
+        if !all_zero(s, sum[0]) {
             return f32::INFINITY;
         }
-        let mut lanes = [0.0; 64];
-        write(s, &mut lanes, 0, most);
-        lanes.into_iter().fold(0.0, f32::max)
+        let mut lanes = [0.0; MOST_LANES];
+        write(s, &mut lanes, 0, most[0]);
+        lanes[..S::LANES].iter().copied().fold(0.0, f32::max)
     }
 }
 

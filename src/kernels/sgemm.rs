@@ -4,9 +4,9 @@ use super::activation::Activation;
 use super::gemm::{Descent, Epilogue, Product, Rhs};
 use super::pack::{Operand, pack_b, packed_len};
 use super::parallel;
-use super::scratch::AlignedBuffer;
 use super::tile::Start;
 use super::update::{Rule, Scaling, Tensors};
+use crate::buffer::Buffer;
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::{Body, Isa, Simd};
 
@@ -106,7 +106,7 @@ pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after
         }
         Right::Packed(b) => {
             assert!(b.n == n, "the columns of B were checked");
-            (b.k, Rhs::Packed(b.data.as_slice().as_ptr()))
+            (b.k, Rhs::Packed(b.data.as_ptr()))
         }
     };
     assert!(a.rows() == m && a.cols() == k, "the shape of A was checked");
@@ -185,7 +185,7 @@ pub(crate) fn descend(
 /// A right-hand side in the order in which the kernels read it. The layout is the same for every instruction set.
 #[derive(Clone)]
 pub(crate) struct Panels {
-    data: AlignedBuffer,
+    data: Buffer,
     k: usize,
     n: usize,
 }
@@ -193,9 +193,9 @@ pub(crate) struct Panels {
 impl Panels {
     pub(crate) fn new(b: MatRef) -> Self {
         let (k, n) = (b.rows(), b.cols());
-        let mut data = AlignedBuffer::zeros(packed_len(k, n));
+        let mut data = Buffer::zeros(packed_len(k, n));
         if k > 0 && n > 0 {
-            Isa::current().dispatch(Pack { b: operand(b), k, n, out: data.as_mut_slice() });
+            Isa::current().dispatch(Pack { b: operand(b), k, n, out: &mut data });
         }
         Panels { data, k, n }
     }

@@ -6,17 +6,14 @@ use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
 use super::gemm::{Columns, Descent, Epilogue, Product};
 use super::pack::{Operand, transpose};
-use super::scratch::CacheLine;
-use super::tile::{Finish, PANEL, Start, Tile, kernel, vectors_for};
+use super::tile::{AHEAD, Finish, PANEL, Start, Tile, kernel, vectors_for};
 use super::update::update_rows;
 use super::vector::load_up_to;
+use crate::buffer::CacheLine;
 use crate::simd::{Body, Simd};
 
 /// Values in the largest tile: what is staged of a C whose rows are not contiguous, or that is not stored at all.
 const BUFFER: usize = 12 * 2 * PANEL;
-
-/// Values in a cache line.
-const LINE: usize = 16;
 
 /// One block of a product: `m` x `n` of C from (i0, j0) on, with its part of A and B.
 pub(super) struct Block<'a> {
@@ -72,6 +69,8 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         let widest = vectors_for::<S>(rows);
         let width = widest * S::LANES;
+        // Tiles on top of each other: they share out the rows of B that they ask for ahead.
+        let tall = (end - first) / rows;
         let (finish, rest) = split(p.epilogue, block.last);
         let mut tile = Tile {
             k: block.k,
@@ -84,7 +83,9 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
             c: buffer,
             c_row: p.c_row,
             c_next: buffer,
+            c_next_row: p.c_row,
             b_next: buffer,
+            ahead: AHEAD.div_ceil(tall),
             cols: width,
             start: block.start,
             finish,
@@ -109,9 +110,8 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
                 let place = (block.i0 + i) as isize * p.c_row + (block.j0 + j) as isize * p.c_col;
                 let c = p.c.wrapping_offset(place);
                 tile.c_next = c.wrapping_offset(rows as isize * p.c_row);
-                // The first tiles of a column ask for the next column, a cache line of each row at a time.
-                let line = (i - first) / rows * LINE;
-                tile.b_next = if line < width { next.wrapping_add(line) } else { tile.b };
+                let share = (i - first) / rows * block.k / tall;
+                tile.b_next = next.wrapping_offset(share as isize * block.b.k);
                 if STAGED {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                     if let Start::Scaled(_) = tile.start {
@@ -130,8 +130,10 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
                 i += rows;
             }
             if let (Some(Rest::Descend(descent)), true) = (rest, p.first_row && block.i0 + first == 0) {
+                // In the first row, the offset of a part of C is its first column.
+                let col = p.offset + (block.j0 + j) as isize;
                 // SAFETY: B holds these columns, and there is a bias for each.
-                unsafe { descend_biases(s, descent, &tile, block.j0 + j) };
+                unsafe { descend_biases(s, descent, &tile, col) };
             }
             j += width;
         }
@@ -246,7 +248,7 @@ impl Done<'_> {
 /// # Safety
 /// B holds the tile's columns, and there is a bias for each.
 #[inline(always)]
-unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Tile, col: usize) {
+unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Tile, col: isize) {
     let mut sums = [0.0_f32; 4 * PANEL];
     let mut j = 0;
     while j < tile.cols {
@@ -263,5 +265,5 @@ unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Tile, col: usi
     }
     let how = (descent.rule, descent.scaling);
     // SAFETY: the caller vouches for the biases.
-    unsafe { update_rows(s, how, (sums.as_ptr(), 0), descent.biases, (col as isize, 0), (1, tile.cols)) };
+    unsafe { update_rows(s, how, (sums.as_ptr(), 0), descent.biases, (col, 0), (1, tile.cols)) };
 }

@@ -11,8 +11,11 @@ use crate::simd::{Body, Simd};
 /// Columns in a panel of packed B: the tile width of the widest instruction set, a multiple of all the others.
 pub(super) const PANEL: usize = 32;
 
-/// Steps of k from which asking for the next tile's part of C costs nothing against the tile itself.
-const PREFETCH_STEPS: usize = 32;
+/// Steps of k after which the kernel asks for a few more rows of the columns of B that come next: spread like this, the
+/// requests leave room for those of the tile itself.
+pub(super) const AHEAD: usize = 8;
+/// Steps of k after which it asks for one more row of the next tile of C.
+const AHEAD_C: usize = 4;
 
 /// Where the chains of a tile begin.
 #[derive(Clone, Copy)]
@@ -50,11 +53,14 @@ pub(super) struct Tile {
     pub b_panel: isize,
     pub c: *mut f32,
     pub c_row: isize,
-    /// Where the next tile of C starts: its lines are asked for while this tile is computed.
+    /// Where the next tile of C starts, and how far apart its rows are: its lines are asked for while this tile is
+    /// computed.
     pub c_next: *const f32,
-    /// Of the columns of B that come next, a line in row 0: while this tile is computed, that line of every row is asked
-    /// for. In place they lie too far apart for the hardware to foresee them.
+    pub c_next_row: isize,
+    /// A row of the columns of B that come next. From there on, so many rows of them are asked for every [`AHEAD`]
+    /// steps: in place they lie too far apart for the hardware to foresee them.
     pub b_next: *const f32,
+    pub ahead: usize,
     pub cols: usize,
     pub start: Start,
     pub finish: Finish,
@@ -118,24 +124,27 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
             }
         }
 
-        if t.k >= PREFETCH_STEPS {
-            for i in 0..ROWS {
-                for j in 0..NV {
-                    let c = t.c_next.wrapping_offset(i as isize * t.c_row);
-                    s.prefetch(c.wrapping_add(j * S::LANES));
-                }
-            }
-        }
-
         // Every third row has a pointer; the two after it are reached by the addressing modes that x86 has for free.
         let mut a = [t.a; 4];
         for g in 0..4 {
             a[g] = t.a.wrapping_offset(3 * g as isize * t.a_row);
         }
-        let (mut b, mut b_next) = (t.b, t.b_next);
-        for _ in 0..t.k {
-            s.prefetch_l2(b_next);
-            b_next = b_next.wrapping_offset(t.b_k);
+        let (mut b, mut b_next, mut c_next) = (t.b, t.b_next, t.c_next);
+        for step in 0..t.k {
+            if step % AHEAD_C == 0 && step < AHEAD_C * ROWS {
+                for j in 0..NV {
+                    s.prefetch(c_next.wrapping_add(j * S::LANES));
+                }
+                c_next = c_next.wrapping_offset(t.c_next_row);
+            }
+            if step % AHEAD == 0 {
+                for _ in 0..t.ahead {
+                    for j in 0..NV {
+                        s.prefetch_l2(b_next.wrapping_add(j * S::LANES));
+                    }
+                    b_next = b_next.wrapping_offset(t.b_k);
+                }
+            }
             macro_rules! b {
                 ($j:expr) => {{
                     let (panel, col) = ($j * S::LANES / PANEL, $j * S::LANES % PANEL);

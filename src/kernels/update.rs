@@ -72,8 +72,8 @@ pub(crate) struct AdamRule {
     pub share2: f32,
     /// `lr / (1 - beta1^t)`.
     pub step: f32,
-    /// `sqrt(1 - beta2^t)`.
-    pub root: f32,
+    /// `1 / sqrt(1 - beta2^t)`.
+    pub unbias: f32,
     pub eps: f32,
 }
 
@@ -86,7 +86,7 @@ impl AdamRule {
         }
         let mean = s.fma(s.splat(self.beta1), mean, s.mul(s.splat(self.share1), g));
         let square = s.fma(s.splat(self.beta2), square, s.mul(s.mul(s.splat(self.share2), g), g));
-        let scale = s.add(s.div(s.sqrt(square), s.splat(self.root)), s.splat(self.eps));
+        let scale = s.fma(s.sqrt(square), s.splat(self.unbias), s.splat(self.eps));
         let kept = s.mul(weight, s.splat(self.keep));
         (s.fma(s.splat(-self.step), s.div(mean, scale), kept), mean, square)
     }
@@ -101,7 +101,7 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// How many tensors of the optimizer's state there are for each tensor of weights.
-    fn states(&self) -> usize {
+    pub(crate) fn states(&self) -> usize {
         match self {
             Rule::Sgd(rule) => usize::from(rule.momentum != 0.0),
             Rule::Adam(_) => 2,

@@ -1,5 +1,6 @@
 //! One dense layer.
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::Activation;
 use crate::matrix::{MatRef, Matrix};
@@ -21,14 +22,14 @@ use crate::matrix::{MatRef, Matrix};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
     weight: Matrix,
-    bias: Vec<f32>,
+    bias: Buffer,
     activation: Activation,
 }
 
 impl Linear {
     /// A layer of zeros. The caller has checked the dimensions.
     pub(super) fn zeros(inputs: usize, outputs: usize, activation: Activation) -> Result<Self> {
-        Ok(Linear { weight: Matrix::try_zeros(inputs, outputs)?, bias: vec![0.0; outputs], activation })
+        Ok(Linear { weight: Matrix::try_zeros(inputs, outputs)?, bias: Buffer::zeros(outputs), activation })
     }
 
     /// Values in a sample.
@@ -39,6 +40,11 @@ impl Linear {
     /// Outputs, also called units.
     pub fn out_features(&self) -> usize {
         self.weight.cols()
+    }
+
+    /// Inputs and outputs.
+    pub(crate) fn shape(&self) -> (usize, usize) {
+        self.weight.view().shape()
     }
 
     /// The activation of the outputs.

@@ -1,10 +1,12 @@
 //! A chain of dense layers.
 
 use super::{Init, Linear};
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::Activation;
-use crate::matrix::{MatMut, MatRef, Matrix};
+use crate::matrix::{MatMut, MatRef, Matrix, resize};
 use crate::product::linear;
+use crate::profile::{self, Phase, Work};
 
 /// A multilayer perceptron: dense layers, each the input of the next.
 ///
@@ -58,7 +60,7 @@ impl Mlp {
     /// A NaN in a sample stays in that sample's row.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `x` has another number of columns.
+    /// [`Error::Shape`] when `x` has another number of columns; [`Error::TooLarge`] when there is no memory for the batch.
     pub fn predict(&self, x: MatRef) -> Result<Matrix> {
         let mut y = Matrix::try_zeros(x.rows(), self.outputs())?;
         self.predict_into(x, &mut Workspace::new(), y.view_mut())?;
@@ -68,7 +70,8 @@ impl Mlp {
     /// Like [`Mlp::predict`], into `y`. Allocates nothing once `workspace` has seen a batch of this size.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `x` or `y` has another shape than the network needs; `y` is then as it was.
+    /// [`Error::Shape`] when `x` or `y` has another shape than the network needs; [`Error::TooLarge`] when there is no
+    /// memory for the batch. `y` is then as it was.
     ///
     /// ```
     /// use percycle::{Activation, Matrix, Mlp, Workspace};
@@ -81,6 +84,7 @@ impl Mlp {
     /// ```
     pub fn predict_into(&self, x: MatRef, workspace: &mut Workspace, mut y: MatMut) -> Result<()> {
         let op = "Mlp::predict";
+        let _call = profile::call(op);
         self.check_input(op, x)?;
         if y.shape() != (x.rows(), self.outputs()) {
             return Err(Error::Shape {
@@ -97,20 +101,25 @@ impl Mlp {
             self.layers.split_last().unwrap_or_else(|| unreachable!("build refuses no layers"));
         let widest = hidden.iter().map(Linear::out_features).max().unwrap_or(0);
         for buffer in &mut workspace.buffers {
-            if buffer.len() < batch * widest {
-                buffer.resize(batch * widest, 0.0);
+            if buffer.len() < batch.saturating_mul(widest) {
+                resize(op, buffer, batch, widest)?;
             }
         }
         let [ping, pong] = &mut workspace.buffers;
         let (mut from, mut to) = (ping, pong);
         let mut input = x;
-        for layer in hidden {
-            let out = MatMut::new(to, batch, layer.out_features())?;
-            linear(input, layer.weight_in_out(), Some(layer.bias()), layer.activation(), out)?;
+        let forward = |n, layer: &Linear, x: MatRef, y: MatMut| {
+            let scope = profile::enter(Phase::Forward, Some(n));
+            linear(x, layer.weight_in_out(), Some(layer.bias()), layer.activation(), y)?;
+            scope.leave(|| Work::forward(batch, layer.shape(), false));
+            Ok(())
+        };
+        for (n, layer) in hidden.iter().enumerate() {
+            forward(n, layer, input, MatMut::new(to, batch, layer.out_features())?)?;
             (from, to) = (to, from);
             input = MatRef::new(from, batch, layer.out_features())?;
         }
-        linear(input, last.weight_in_out(), Some(last.bias()), last.activation(), y.reborrow())
+        forward(hidden.len(), last, input, y.reborrow())
     }
 
     /// Refuses samples of another width than the network's.
@@ -138,7 +147,7 @@ impl Mlp {
 /// Buffers for [`Mlp::predict_into`]: they grow to the largest batch seen and are kept.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
-    buffers: [Vec<f32>; 2],
+    buffers: [Buffer; 2],
 }
 
 impl Workspace {

@@ -51,7 +51,7 @@ impl Limits {
         let weights = self.weights * f64::from(rule.keep).abs() + f64::from(rule.step) * step;
         // Roundings of the state add up over the updates: 1e-6 is more than two of them.
         let (first, second) = (first * (1.0 + 1e-6), second * (1.0 + 1e-6));
-        let on_the_way = step.max(second.sqrt() / f64::from(rule.root)).max(f64::from(rule.step));
+        let on_the_way = step.max(second.sqrt() * f64::from(rule.unbias)).max(f64::from(rule.step));
         (Limits { weights, first, second }, on_the_way)
     }
 }
@@ -59,6 +59,8 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::update::{Tensors, update};
+    use crate::simd::Isa;
 
     const SCALING: Scaling = Scaling { scale: 0.5, coefficient: 1.0, limit: f32::INFINITY };
 
@@ -82,6 +84,59 @@ mod tests {
         assert!(after.first >= 7.0 && after.weights >= 1.7);
     }
 
+    /// Updates of every rule, from every combination of signs, make nothing larger than the bounds say.
+    #[test]
+    fn updates_stay_below_the_bounds() {
+        let limits = Limits { weights: 2.0, first: 3.0, second: 5.0 };
+        let sum = 7.0;
+        let sgd = |momentum, nesterov, weight_decay, first| {
+            Rule::Sgd(SgdRule { learning_rate: 0.5, weight_decay, momentum, share: 1.0, nesterov, first })
+        };
+        let adam = |keep, weight_decay, eps| {
+            let (beta1, share1, beta2, share2) = (0.9, 0.1, 0.9, 0.1);
+            Rule::Adam(AdamRule {
+                keep,
+                weight_decay,
+                beta1,
+                share1,
+                beta2,
+                share2,
+                step: 0.5,
+                unbias: 2.0,
+                eps,
+            })
+        };
+        let rules = [
+            sgd(0.0, false, 0.0, false),
+            sgd(0.0, false, 0.5, false),
+            sgd(0.9, false, 0.5, false),
+            sgd(0.9, true, 0.5, false),
+            sgd(0.9, true, 0.5, true),
+            adam(1.0, 0.0, 10.0),
+            adam(1.0, 0.5, 10.0),
+            adam(0.75, 0.0, 10.0),
+        ];
+        for rule in rules {
+            let after = limits.after(&rule, &SCALING, sum).unwrap();
+            for signs in 0..8 {
+                let signed =
+                    |value: f64, bit: u32| [if signs >> bit & 1 == 0 { value as f32 } else { -value as f32 }];
+                let (mut weights, mut first) = (signed(limits.weights, 0), signed(limits.first, 1));
+                let mut second = [limits.second as f32];
+                let tensors = Tensors { weights: &mut weights, first: &mut first, second: &mut second };
+                update(Isa::current(), &rule, &SCALING, &signed(sum, 2), tensors);
+                for (value, bound) in [(weights, after.weights), (first, after.first), (second, after.second)]
+                {
+                    let unused = bound == 0.0;
+                    assert!(
+                        unused || f64::from(value[0].abs()) <= bound * (1.0 + 1e-6),
+                        "{value:?}, {bound}"
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_unknown_or_might_overflow_is_not_proven() {
         let limits = Limits { weights: 1.0, first: 1.0, second: 1.0 };
@@ -97,7 +152,7 @@ mod tests {
             beta2: 0.999,
             share2: 0.001,
             step: 0.1,
-            root: 1.0,
+            unbias: 1.0,
             eps: 1e-8,
         };
         assert!(limits.after(&Rule::Adam(adam), &SCALING, 1.0).is_some());

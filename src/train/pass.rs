@@ -7,12 +7,14 @@ use super::Loss;
 use super::loss::{Targets, check_finite};
 use super::state::{Planned, State};
 use crate::Activation;
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::activation_gradient;
 use crate::kernels::reduce::{add_rows, all_finite, most};
 use crate::kernels::{After, Begin, Right, descend, run};
-use crate::matrix::{MatMut, MatRef};
+use crate::matrix::{MatMut, MatRef, resize};
 use crate::nn::Mlp;
+use crate::profile::{self, Phase, Work};
 use crate::simd::Isa;
 
 /// Who is asking, for errors.
@@ -39,18 +41,18 @@ impl Measured {
 /// Gradients of one layer, summed over samples: `[in, out]` and one value for each output.
 #[derive(Clone, Debug)]
 pub(super) struct Gradient {
-    pub weight: Vec<f32>,
-    pub bias: Vec<f32>,
+    pub weight: Buffer,
+    pub bias: Buffer,
 }
 
 /// What a batch leaves at one layer, `rows` x `out` each.
 #[derive(Clone, Debug, Default)]
 struct Saved {
     /// Before the activation; empty where the derivative is taken from the output.
-    z: Vec<f32>,
-    y: Vec<f32>,
+    z: Buffer,
+    y: Buffer,
     /// The derivative of the loss by z.
-    delta: Vec<f32>,
+    delta: Buffer,
     /// Upper bounds of the sums of gradients for the weight and the bias.
     bounds: [f64; 2],
 }
@@ -61,8 +63,8 @@ pub(super) struct Pass {
     rows: usize,
     outputs: usize,
     saved: Vec<Saved>,
-    values: Vec<f32>,
-    terms: Vec<f32>,
+    values: Buffer,
+    terms: Buffer,
     /// One row of samples whose rows are not contiguous.
     gathered: Vec<f32>,
     /// The largest absolute value of the samples.
@@ -97,11 +99,14 @@ impl Pass {
             return Err(Error::Empty { op, what, cure });
         }
         loss.check_shape(op, rows, outputs, targets)?;
+        let checks = profile::enter(Phase::Checks, None);
         // Before the data is read: a view that repeats a row by a stride of 0 may be larger than memory.
         self.resize(op, model, loss, rows)?;
         self.check_samples(op, isa, x)?;
         loss.check_targets(op, isa, outputs, targets, &mut self.values)?;
+        checks.leave(|| Work::check(rows * model.inputs() + self.values.len().max(rows)));
         self.forward(isa, model, x)?;
+        let scope = profile::enter(Phase::Loss, None);
         let last = self.saved.last_mut().unwrap_or_else(|| unreachable!("`build` refuses no layers"));
         loss.check_outputs(op, outputs, &last.y)?;
         let sum = loss.sum(isa, &last.y, targets, &self.values, &mut self.terms, &mut last.delta);
@@ -114,13 +119,15 @@ impl Pass {
                 layer: self.saved.iter().position(|saved| !all_finite(isa, &saved.y)),
             });
         }
+        scope.leave(|| Work::loss(rows * outputs, self.values.len().max(rows), self.terms.len()));
         let count = self.terms.len() as u64;
         Ok(Measured { sum, count })
     }
 
     fn forward(&mut self, isa: Isa, model: &Mlp, x: MatRef) -> Result<()> {
         let mut input = x;
-        for (layer, saved) in model.layers().iter().zip(&mut self.saved) {
+        for (n, (layer, saved)) in model.layers().iter().zip(&mut self.saved).enumerate() {
+            let scope = profile::enter(Phase::Forward, Some(n));
             let (cols, activation) = (layer.out_features(), layer.activation());
             let after = match activation.saves_input() {
                 true => After::Save(activation, &mut saved.z),
@@ -128,6 +135,7 @@ impl Pass {
             };
             let (w, bias) = (Right::View(layer.weight_in_out()), Begin::Bias(layer.bias()));
             run(isa, 1.0, input, w, bias, after, MatMut::new(&mut saved.y, self.rows, cols)?);
+            scope.leave(|| Work::forward(self.rows, layer.shape(), activation.saves_input()));
             input = MatRef::new(&saved.y, self.rows, cols)?;
         }
         Ok(())
@@ -139,10 +147,12 @@ impl Pass {
         let rows = self.rows;
         let layers = model.layers();
         if let (Some(layer), Some(Saved { z, y, delta, .. })) = (layers.last(), self.saved.last_mut()) {
-            let activation = layer.activation();
+            let (scope, activation) = (profile::enter(Phase::Loss, None), layer.activation());
             activation_gradient(isa, activation, if activation.saves_input() { z } else { y }, delta);
+            scope.leave(Work::default);
         }
         for n in (1..layers.len()).rev() {
+            let scope = profile::enter(Phase::Delta, Some(n));
             let (layer, below) = (&layers[n], layers[n - 1].activation());
             let (inputs, outputs) = (layer.in_features(), layer.out_features());
             let (lower, upper) = self.saved.split_at_mut(n);
@@ -154,13 +164,15 @@ impl Pass {
             let w = Right::View(layer.weight_in_out().t());
             let above = MatRef::new(&upper[0].delta, rows, outputs)?;
             run(isa, 1.0, above, w, Begin::Scaled(0.0), after, MatMut::new(delta, rows, inputs)?);
+            scope.leave(|| Work::delta(rows, layer.shape(), below != Activation::Identity));
         }
-        let mut input = self.most;
+        let (scope, mut input) = (profile::enter(Phase::Checks, None), self.most);
         for saved in &mut self.saved {
             let delta = rows as f64 * f64::from(most(isa, &saved.delta));
             saved.bounds = [input * delta, delta];
             input = f64::from(most(isa, &saved.y));
         }
+        scope.leave(|| Work::check(self.saved.iter().map(|saved| 2 * saved.y.len()).sum()));
         Ok(())
     }
 
@@ -180,6 +192,7 @@ impl Pass {
     ) -> Result<()> {
         let beta = if fresh { 0.0 } else { 1.0 };
         for (n, (layer, gradient)) in model.layers().iter().zip(gradients).enumerate() {
+            let scope = profile::enter(Phase::Gradient, Some(n));
             let (inputs, outputs) = (layer.in_features(), layer.out_features());
             let Gradient { weight, bias } = gradient;
             if fresh {
@@ -191,6 +204,7 @@ impl Pass {
             let (start, after) = (Begin::Scaled(beta), After::Activate(Activation::Identity));
             let weight = MatMut::new(weight, inputs, outputs)?;
             run(isa, 1.0, self.input(n, x, inputs)?.t(), delta, start, after, weight);
+            scope.leave(|| Work::gradient(self.rows, layer.shape(), fresh));
         }
         Ok(())
     }
@@ -205,11 +219,12 @@ impl Pass {
         x: MatRef,
     ) -> Result<()> {
         for (n, saved) in self.saved.iter().enumerate() {
-            let layer = &model.layers()[n];
-            let (inputs, outputs) = (layer.in_features(), layer.out_features());
+            let scope = profile::enter(Phase::Descend, Some(n));
+            let (inputs, outputs) = model.layers()[n].shape();
             let (input, delta) = (self.input(n, x, inputs)?, MatRef::new(&saved.delta, self.rows, outputs)?);
             let [weights, biases] = state.tensors(model, n);
             descend(isa, (input, delta), (&planned.rule, &planned.scaling), weights, biases);
+            scope.leave(|| Work::descend(self.rows, (inputs, outputs), planned.rule.states()));
         }
         state.finish(planned);
         Ok(())
@@ -248,6 +263,12 @@ impl Pass {
 
     /// Refuses samples that are not finite, and remembers how large they are.
     fn check_samples(&mut self, op: &'static str, isa: Isa, x: MatRef) -> Result<()> {
+        if let Some(all) = x.contiguous() {
+            self.most = most(isa, all).into();
+            if self.most < f64::INFINITY {
+                return Ok(());
+            }
+        }
         self.most = 0.0;
         for i in 0..x.rows() {
             let row = match x.row(i) {
@@ -266,13 +287,4 @@ impl Pass {
         }
         Ok(())
     }
-}
-
-/// Makes a buffer hold rows x cols values, or says that memory for them is not to be had.
-fn resize(op: &'static str, buffer: &mut Vec<f32>, rows: usize, cols: usize) -> Result<()> {
-    let too_large = || Error::TooLarge { op, rows, cols, row_stride: cols, col_stride: 1 };
-    let len = rows.checked_mul(cols).ok_or_else(too_large)?;
-    buffer.try_reserve(len.saturating_sub(buffer.len())).map_err(|_| too_large())?;
-    buffer.resize(len, 0.0);
-    Ok(())
 }

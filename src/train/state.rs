@@ -3,6 +3,7 @@
 use super::limits::Limits;
 use super::optimizer::{Adam, AdamW, Moments, Optimizer, Sgd};
 use super::pass::Gradient;
+use crate::buffer::Buffer;
 use crate::kernels::reduce::most;
 use crate::kernels::update::{AdamRule, Rule, Scaling, SgdRule, Tensors, update};
 use crate::nn::Mlp;
@@ -11,8 +12,8 @@ use crate::simd::Isa;
 /// What is remembered of one tensor: the velocity, or the mean and the mean square; empty where there is none.
 #[derive(Clone, Debug)]
 struct Memory {
-    first: Vec<f32>,
-    second: Vec<f32>,
+    first: Buffer,
+    second: Buffer,
     limits: Limits,
     /// The limits after the update that is being proven.
     next: Limits,
@@ -45,8 +46,8 @@ impl State {
             Optimizer::Adam(_) | Optimizer::AdamW(_) => (true, true),
         };
         let memory = |len: usize| Memory {
-            first: vec![0.0; if first { len } else { 0 }],
-            second: vec![0.0; if second { len } else { 0 }],
+            first: Buffer::zeros(if first { len } else { 0 }),
+            second: Buffer::zeros(if second { len } else { 0 }),
             limits: Limits::UNKNOWN,
             next: Limits::UNKNOWN,
         };
@@ -195,7 +196,7 @@ impl State {
             beta2: beta2 as f32,
             share2: (1.0 - beta2) as f32,
             step: (f64::from(moments.learning_rate) / (1.0 - powers.0)) as f32,
-            root: (1.0 - powers.1).sqrt() as f32,
+            unbias: (1.0 / (1.0 - powers.1).sqrt()) as f32,
             eps: moments.eps,
         };
         (Rule::Adam(rule), powers)

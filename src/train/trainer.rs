@@ -5,10 +5,12 @@ use super::loss::{Loss, Targets};
 use super::optimizer::Optimizer;
 use super::pass::{Caller, Gradient, Measured, Pass};
 use super::state::State;
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::reduce::sum_of_squares;
 use crate::matrix::MatRef;
 use crate::nn::Mlp;
+use crate::profile::{self, Phase, Work};
 use crate::simd::Isa;
 
 /// A network, a loss and an optimizer, and the buffers to train with: after the first batch of a size, a step
@@ -98,11 +100,15 @@ impl Trainer {
     /// and the gradients that led there are dropped.
     pub fn step(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
         let op = "Trainer::step";
+        let _call = profile::call(op);
         let measured = self.differentiate(op, x, targets)?;
         if self.pending == 0 && !matches!(self.clip, Clip::GlobalNorm(_)) {
             let isa = Isa::try_current()?;
+            let checks = profile::enter(Phase::Checks, None);
             let planned = self.state.plan(&self.optimizer, self.clip.scaling(measured.count, || 0.0));
-            if self.state.prove(isa, &planned, &self.model, |layer| self.pass.bounds(layer)) {
+            let proven = self.state.prove(isa, &planned, &self.model, |layer| self.pass.bounds(layer));
+            checks.leave(Work::default);
+            if proven {
                 self.pass.descend(isa, &planned, &mut self.model, &mut self.state, x)?;
                 self.steps += 1;
                 return Ok(measured.mean());
@@ -137,7 +143,9 @@ impl Trainer {
     /// # Ok::<(), percycle::Error>(())
     /// ```
     pub fn accumulate(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
-        let measured = self.differentiate("Trainer::accumulate", x, targets)?;
+        let op = "Trainer::accumulate";
+        let _call = profile::call(op);
+        let measured = self.differentiate(op, x, targets)?;
         self.add_gradients(measured, x)?;
         Ok(measured.mean())
     }
@@ -148,14 +156,16 @@ impl Trainer {
     /// [`Error::Empty`] when nothing has been accumulated since the last update; [`Error::NotFinite`] as for
     /// [`Trainer::step`].
     pub fn apply(&mut self) -> Result<()> {
+        let op = "Trainer::apply";
+        let _call = profile::call(op);
         if self.pending == 0 {
             return Err(Error::Empty {
-                op: "Trainer::apply",
+                op,
                 what: "what has been accumulated",
                 cure: "call accumulate before it, or step instead of both",
             });
         }
-        self.update("Trainer::apply")
+        self.update(op)
     }
 
     /// The network as it is now.
@@ -204,6 +214,7 @@ impl Trainer {
         x: MatRef,
         targets: Targets,
     ) -> Result<(Measured, MatRef<'_>)> {
+        let _call = profile::call(op);
         let caller = self.caller(op);
         let measured = self.pass.measure(caller, &self.model, self.loss, x, targets)?;
         Ok((measured, self.pass.outputs()?))
@@ -225,8 +236,8 @@ impl Trainer {
     fn add_gradients(&mut self, measured: Measured, x: MatRef) -> Result<()> {
         if self.gradients.is_empty() {
             let zeros = |layer: &crate::nn::Linear| Gradient {
-                weight: vec![0.0; layer.in_features() * layer.out_features()],
-                bias: vec![0.0; layer.out_features()],
+                weight: Buffer::zeros(layer.in_features() * layer.out_features()),
+                bias: Buffer::zeros(layer.out_features()),
             };
             self.gradients = self.model.layers().iter().map(zeros).collect();
         }
@@ -238,7 +249,7 @@ impl Trainer {
 
     /// One update by the gradients that have been added up.
     fn update(&mut self, op: &'static str) -> Result<()> {
-        let isa = Isa::try_current()?;
+        let (isa, scope) = (Isa::try_current()?, profile::enter(Phase::Update, None));
         // Whatever comes of it: gradients that lead to weights which are not finite would do so again.
         let count = std::mem::take(&mut self.pending);
         let scaling = self.clip.scaling(count, || self.sum_of_squares(isa, 1.0 / count as f32));
@@ -251,6 +262,11 @@ impl Trainer {
             step: self.steps + 1,
             layer: Some(layer),
         })?;
+        scope.leave(|| {
+            let parameters = |(inputs, outputs): (usize, usize)| inputs * outputs + outputs;
+            let parameters = self.model.layers().iter().map(|layer| parameters(layer.shape())).sum();
+            Work::update(parameters, planned.rule.states())
+        });
         self.steps += 1;
         Ok(())
     }

@@ -1,0 +1,245 @@
+//! The guard: ratios measured in interleaved rounds, held against the floors in `benches/floors.toml`.
+//!
+//! `cargo bench --bench guard` measures every line; `-- --quick` in fewer rounds and with a tenth less asked for, `-- --only
+//! TEXT` those whose name holds the text. What is below its floor is measured again, twice at most: machines are shared, and
+//! a loss stays. Fails with a table of what fell. Run as a test it reads the file and runs everything once.
+
+mod common;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use common::Product;
+use common::nets::{Net, products, trainer};
+use percycle::{Isa, build_info, fma_peak};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Floors {
+    /// The kinds of CPU that floors are known for: a name, and vendor, family and model as Linux tells them.
+    cpus: HashMap<String, String>,
+    product: Vec<ProductFloors>,
+    step: Vec<Step>,
+}
+
+/// A floor for each kind of CPU; `any` for those without one of their own.
+type Floor = HashMap<String, f64>;
+
+/// A product of m x k and k x n: `nn` both row-major, `nt` B transposed, `tn` A transposed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProductFloors {
+    shape: [usize; 3],
+    pass: String,
+    isa: Option<String>,
+    #[serde(default = "one")]
+    threads: usize,
+    /// The share of the FMA peak of its threads.
+    peak: Option<Floor>,
+    /// How many times as fast as matrixmultiply, on one thread.
+    matrixmultiply: Option<Floor>,
+}
+
+/// A training step.
+#[derive(Deserialize)]
+struct Step {
+    #[serde(flatten)]
+    net: Net,
+    /// The time of the step's products alone over the time of the step.
+    products: Floor,
+}
+
+/// The kind of this CPU.
+fn kind(floors: &Floors) -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
+        line.and_then(|line| line.split(':').nth(1)).unwrap_or("?").trim().to_string()
+    };
+    let cpu = [field("vendor_id"), field("cpu family"), field("model")].join(" ");
+    let known = floors.cpus.iter().find(|(_, id)| **id == cpu);
+    let kind = known.map_or("any", |(name, _)| name.as_str());
+    println!("floors of: {kind} (this CPU is {cpu})");
+    kind.to_string()
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Seconds of one call of `work`, from enough calls to take about `aim` seconds.
+struct Timed<'a> {
+    work: Box<dyn FnMut() + Send + 'a>,
+    calls: usize,
+}
+
+impl<'a> Timed<'a> {
+    fn new(aim: f64, mut work: impl FnMut() + Send + 'a) -> Timed<'a> {
+        let mut calls = 1;
+        loop {
+            let start = Instant::now();
+            (0..calls).for_each(|_| work());
+            let seconds = start.elapsed().as_secs_f64();
+            if seconds >= aim / 2.0 || aim == 0.0 {
+                return Timed { work: Box::new(work), calls };
+            }
+            calls *= 2;
+        }
+    }
+
+    fn seconds(&mut self) -> f64 {
+        let start = Instant::now();
+        (0..self.calls).for_each(|_| (self.work)());
+        start.elapsed().as_secs_f64() / self.calls as f64
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One figure and its floor.
+struct Figure {
+    name: String,
+    of: &'static str,
+    measured: f64,
+    floor: f64,
+}
+
+struct Guard {
+    kind: String,
+    rounds: usize,
+    /// What floors are multiplied by.
+    slack: f64,
+    /// Seconds of one sample.
+    aim: f64,
+    figures: Vec<Figure>,
+}
+
+impl Guard {
+    fn add(&mut self, name: &str, of: &'static str, ratios: &mut [f64], floor: &Floor) {
+        if let Some(floor) = floor.get(&self.kind).or(floor.get("any")) {
+            let figure =
+                Figure { name: name.into(), of, measured: median(ratios), floor: floor * self.slack };
+            self.figures.push(figure);
+        }
+    }
+
+    fn product(&mut self, case: &ProductFloors, name: String) {
+        let [m, n, k] = case.shape;
+        let (a_transposed, b_transposed) = match case.pass.as_str() {
+            "nn" => (false, false),
+            "nt" => (false, true),
+            "tn" => (true, false),
+            other => panic!("floors.toml: no pass is called {other}"),
+        };
+        let isa = match &case.isa {
+            None => Isa::current(),
+            Some(name) => match Isa::available().find(|isa| isa.name() == name) {
+                Some(isa) => isa,
+                None => return println!("{name}: this CPU lacks it"),
+            },
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(case.threads).build().expect("threads start");
+        let product = || Product::stored((m, n, k), a_transposed, b_transposed);
+        pool.install(|| {
+            isa.pin(|| {
+                let mut ours = product();
+                let flops = ours.flops() as f64;
+                let mut percycle = Timed::new(self.aim, move || ours.percycle());
+                let mut peer = case.matrixmultiply.as_ref().map(|_| {
+                    let mut theirs = product();
+                    Timed::new(self.aim, move || theirs.matrixmultiply())
+                });
+                let (mut of_peak, mut of_peer) = (Vec::new(), Vec::new());
+                for _ in 0..self.rounds {
+                    let peak = fma_peak(isa) * case.threads as f64;
+                    let seconds = percycle.seconds();
+                    of_peak.push(flops / seconds / peak);
+                    of_peer.extend(peer.as_mut().map(|peer| peer.seconds() / seconds));
+                }
+                if let Some(floor) = &case.peak {
+                    self.add(&name, "FMA peak", &mut of_peak, floor);
+                }
+                if let Some(floor) = &case.matrixmultiply {
+                    self.add(&name, "matrixmultiply", &mut of_peer, floor);
+                }
+            });
+        });
+    }
+
+    fn step(&mut self, case: &Step, name: String) {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("threads start");
+        pool.install(|| {
+            let mut step = Timed::new(self.aim, trainer(&case.net));
+            let mut alone = Timed::new(self.aim, products(&case.net));
+            let mut ratios: Vec<f64> = (0..self.rounds).map(|_| alone.seconds() / step.seconds()).collect();
+            self.add(&name, "its products", &mut ratios, &case.products);
+        });
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let flag = |name: &str| arguments.iter().position(|argument| argument == name);
+    let value = |name: &str| flag(name).and_then(|at| arguments.get(at + 1));
+    let bench = flag("--bench").is_some();
+    let quick = flag("--quick").is_some();
+    let rounds = value("--rounds").map(|n| n.parse().expect("--rounds takes a number"));
+    let rounds = rounds.unwrap_or(if !bench {
+        1
+    } else if quick {
+        11
+    } else {
+        51
+    });
+    let only = value("--only").map_or("", |text| text);
+    let floors: Floors = toml::from_str(include_str!("floors.toml")).expect("floors.toml is well-formed");
+
+    println!("{}", build_info());
+    let kind = kind(&floors);
+    let slack = if !bench {
+        0.0
+    } else if quick {
+        0.9
+    } else {
+        1.0
+    };
+    let mut guard = Guard { kind, rounds, slack, aim: if bench { 1e-3 } else { 0.0 }, figures: Vec::new() };
+    let mut fell = Vec::new();
+    let mut measure = |name: String, case: &dyn Fn(&mut Guard, String)| {
+        if !name.contains(only) {
+            return;
+        }
+        for _ in 0..3 {
+            guard.figures.clear();
+            case(&mut guard, name.clone());
+            if guard.figures.iter().all(|figure| figure.measured >= figure.floor) {
+                break;
+            }
+        }
+        for Figure { name, of, measured, floor } in guard.figures.drain(..) {
+            let line = format!("{name:<56} {measured:6.3} of {of:<14} floor {floor:.3}");
+            println!("{line}{}", if measured < floor { "  FELL" } else { "" });
+            if measured < floor {
+                fell.push(line);
+            }
+        }
+    };
+    for case in &floors.product {
+        let [m, n, k] = case.shape;
+        let isa = case.isa.as_deref().unwrap_or("");
+        let name = format!("product {} {m}x{n}x{k} {} thread {isa}", case.pass, case.threads);
+        measure(name, &|guard, name| guard.product(case, name));
+    }
+    for case in &floors.step {
+        measure(format!("step {}", case.net), &|guard, name| guard.step(case, name));
+    }
+    if !fell.is_empty() {
+        eprintln!("below their floors:\n{}", fell.join("\n"));
+        std::process::exit(1);
+    }
+    println!("nothing fell");
+}

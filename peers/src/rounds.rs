@@ -1,0 +1,82 @@
+//! Interleaved rounds.
+
+use std::time::{Duration, Instant};
+
+/// One call of what is timed.
+pub type Contender<'a> = Box<dyn FnMut() + 'a>;
+
+/// A sample repeats its call for at least this long: far above the clock's resolution and the cost of reading it.
+const SAMPLE: Duration = Duration::from_micros(500);
+
+/// What the rounds of a race measured.
+pub struct Timing {
+    /// Seconds of a call, for each contender and round.
+    pub seconds: Vec<Vec<f64>>,
+    /// FLOP per second of one core's FMA units, for each round.
+    pub peaks: Vec<f64>,
+}
+
+impl Timing {
+    /// How many times as long as contender `other` contender `one` took: the median over the rounds.
+    pub fn ratio(&self, one: usize, other: usize) -> f64 {
+        median(self.seconds[one].iter().zip(&self.seconds[other]).map(|(one, other)| one / other))
+    }
+
+    /// The median share of the peak that a contender reached with calls of so many FLOP.
+    pub fn share_of_peak(&self, contender: usize, flops: f64) -> f64 {
+        median(self.seconds[contender].iter().zip(&self.peaks).map(|(time, peak)| flops / time / peak))
+    }
+}
+
+/// Times all contenders in up to `rounds` rounds, in fewer (but no less than 3) once `limit` is over.
+pub fn race(contenders: Vec<Contender>, rounds: usize, limit: Duration) -> Timing {
+    let start = Instant::now();
+    let mut samplers: Vec<Sampler> = contenders.into_iter().map(Sampler::new).collect();
+    let mut timing = Timing { seconds: vec![Vec::new(); samplers.len()], peaks: Vec::new() };
+    for round in 0..rounds {
+        if round >= 3 && start.elapsed() > limit {
+            break;
+        }
+        timing.peaks.push(percycle::fma_peak(percycle::Isa::current()));
+        for turn in 0..samplers.len() {
+            // Each round starts with another one: no contender always runs in the wake of the same.
+            let i = (round + turn) % samplers.len();
+            timing.seconds[i].push(samplers[i].seconds());
+        }
+    }
+    timing
+}
+
+/// A contender, and how many of its calls make a sample long enough.
+pub struct Sampler<'a> {
+    contender: Contender<'a>,
+    calls: u32,
+}
+
+impl<'a> Sampler<'a> {
+    /// Calls it until that number is known. The first call is not counted: it may allocate.
+    pub fn new(mut contender: Contender<'a>) -> Self {
+        contender();
+        let mut sampler = Sampler { contender, calls: 1 };
+        while sampler.seconds() * f64::from(sampler.calls) < SAMPLE.as_secs_f64() && sampler.calls < 1 << 20 {
+            sampler.calls *= 2;
+        }
+        sampler
+    }
+
+    /// Seconds that a call takes, over a sample.
+    pub fn seconds(&mut self) -> f64 {
+        let start = Instant::now();
+        for _ in 0..self.calls {
+            (self.contender)();
+        }
+        start.elapsed().as_secs_f64() / f64::from(self.calls)
+    }
+}
+
+/// The middle one, or NaN of nothing.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,80 @@
+//! Memory for matrices: it starts on a cache line, so that a vector of a row whose length is a multiple of it never lies
+//! across two. (Where it does, reading from L2 takes twice as long on Intel's cores.)
+
+use std::collections::TryReserveError;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+/// Values in a cache line.
+const LINE: usize = 16;
+
+/// Sixteen values that start on a cache line.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct CacheLine([f32; LINE]);
+
+/// A slice of `f32` that owns its memory.
+#[derive(Clone, Default)]
+pub(crate) struct Buffer {
+    lines: Vec<CacheLine>,
+    len: usize,
+}
+
+impl Buffer {
+    /// `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        Buffer { lines: vec![CacheLine([0.0; LINE]); len.div_ceil(LINE)], len }
+    }
+
+    /// Makes it `len` values long, keeping what there is. Memory that is not needed any more is kept for later.
+    pub(crate) fn try_resize(&mut self, len: usize) -> Result<(), TryReserveError> {
+        let lines = len.div_ceil(LINE);
+        if lines > self.lines.len() {
+            self.lines.try_reserve_exact(lines - self.lines.len())?;
+            self.lines.resize(lines, CacheLine([0.0; LINE]));
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// Makes it at least `len` values long.
+    pub(crate) fn grow(&mut self, len: usize) {
+        let lines = len.div_ceil(LINE).max(self.lines.len());
+        self.lines.resize(lines, CacheLine([0.0; LINE]));
+        self.len = self.len.max(len);
+    }
+}
+
+impl From<&[f32]> for Buffer {
+    fn from(values: &[f32]) -> Self {
+        let mut buffer = Buffer::zeros(values.len());
+        buffer.copy_from_slice(values);
+        buffer
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

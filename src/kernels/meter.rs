@@ -1,0 +1,95 @@
+//! What products did, noted while somebody watches the thread that asked for them. Otherwise a product costs one look
+//! at a flag more.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::time::Duration;
+
+use super::gemm::Product;
+use super::tile::vectors_for;
+use crate::simd::{Body, Isa, Simd};
+
+thread_local! {
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+    static NOTES: RefCell<Notes> = const { RefCell::new(Notes { kernel: None, parts: Vec::new() }) };
+}
+
+/// The kernel that computes most of a product: the instruction set and the tile of C that it holds in registers.
+///
+/// ```
+/// use percycle::{Matrix, matmul, profile};
+///
+/// let (a, b, mut c) = (Matrix::zeros(64, 64), Matrix::zeros(64, 64), Matrix::zeros(64, 64));
+/// let kernel = profile::kernel_of(|| matmul(a.view(), b.view(), c.view_mut())).1;
+/// println!("{}", kernel.unwrap()); // such as: avx512 12x32
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Kernel {
+    /// The instruction set.
+    pub isa: Isa,
+    /// Rows of the tile.
+    pub rows: usize,
+    /// Columns of the tile.
+    pub cols: usize,
+    /// Whether the factors changed places, so that the tile is one of the transposed product. Shown as a `t`.
+    pub swapped: bool,
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let swapped = if self.swapped { "t" } else { "" };
+        f.pad(&format!("{} {}x{}{swapped}", self.isa, self.rows, self.cols))
+    }
+}
+
+/// What was noted.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// The kernel of the last product.
+    pub kernel: Option<Kernel>,
+    /// The parts of products that were shared among threads: which thread of the pool worked how long.
+    pub parts: Vec<(usize, Duration)>,
+}
+
+/// Begins or ends watching this thread, and says what it was before.
+pub(crate) fn watch(on: bool) -> bool {
+    WATCHED.replace(on)
+}
+
+/// Whether somebody watches this thread.
+#[inline(always)]
+pub(crate) fn watched() -> bool {
+    WATCHED.get()
+}
+
+/// What was noted since the last look.
+pub(crate) fn take() -> Notes {
+    NOTES.take()
+}
+
+/// Notes the kernel of a product that runs on one thread, or of the largest part of one.
+pub(super) fn note_kernel(isa: Isa, product: &Product) {
+    struct Chosen<'a>(Product<'a>, Isa);
+    impl Body for Chosen<'_> {
+        type Out = Kernel;
+        #[inline(always)]
+        fn call<S: Simd>(self, _: S) -> Kernel {
+            let Chosen(product, isa) = self;
+            let (m, n) = (product.m, product.n);
+            let swapped = product.is_swapped(S::LANES);
+            let (m, n) = if swapped { (n, m) } else { (m, n) };
+            let rows = m.min(S::TILE_ROWS);
+            let vectors = vectors_for::<S>(rows).min(n.div_ceil(S::LANES).next_power_of_two());
+            Kernel { isa, rows, cols: vectors * S::LANES, swapped }
+        }
+    }
+    let kernel = isa.dispatch(Chosen(*product, isa));
+    NOTES.with_borrow_mut(|notes| notes.kernel = Some(kernel));
+}
+
+/// Notes what the threads did that shared a product.
+#[cfg(feature = "rayon")]
+pub(super) fn note_parts(parts: Vec<(usize, Duration)>) {
+    NOTES.with_borrow_mut(|notes| notes.parts.extend(parts));
+}

@@ -1,0 +1,136 @@
+//! Core cycles: what they are taken from.
+
+use serde::Serialize;
+
+use crate::kernels::core_clock;
+
+/// The core clock while something ran: what turns its seconds into cycles.
+///
+/// Ticks of the time stamp counter are not cycles, and are not used.
+///
+/// ```
+/// if let Some(clock) = percycle::profile::Clock::measure() {
+///     println!("{clock}");
+///     assert!(clock.hertz > 1e8);
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Clock {
+    /// Cycles per second.
+    pub hertz: f64,
+    /// Where it is taken from.
+    pub source: ClockSource,
+    /// The same by a second method, on x86: dependent multiplications.
+    pub second_hertz: Option<f64>,
+    /// By how much the clock after the run differs from the one before it, as a share of it. A large one says that the
+    /// machine is shared or changes its clock, and that cycles are no better than that.
+    pub drift: f64,
+}
+
+/// Where a [`Clock`] is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ClockSource {
+    /// A chain of dependent additions, one cycle each, timed right before and right after the run.
+    Calibration,
+    /// The CPU's own counter of this thread's cycles, over the run itself (feature `perf-counters`).
+    Counter,
+}
+
+impl Clock {
+    /// The clock of this core now, in about 2 ms. `None` where no instructions of known latency are known (other CPUs than
+    /// x86-64 and aarch64), or where two methods differ by more than 5 %.
+    pub fn measure() -> Option<Clock> {
+        let now = core_clock()?;
+        Some(Clock {
+            hertz: now.hertz,
+            source: ClockSource::Calibration,
+            second_hertz: now.second,
+            drift: 0.0,
+        })
+    }
+}
+
+impl std::fmt::Display for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.3} GHz", self.hertz / 1e9)?;
+        match self.source {
+            ClockSource::Calibration => write!(f, " by dependent additions")?,
+            ClockSource::Counter => write!(f, " by the CPU's cycle counter")?,
+        }
+        match self.second_hertz {
+            Some(second) => write!(f, " ({:.3} by multiplications)", second / 1e9),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A measurement of the clock around a run.
+pub(super) struct Around {
+    before: Option<Clock>,
+    #[cfg(all(feature = "perf-counters", target_os = "linux"))]
+    counter: Option<counter::Counter>,
+}
+
+impl Around {
+    pub(super) fn begin() -> Around {
+        Around {
+            before: Clock::measure(),
+            #[cfg(all(feature = "perf-counters", target_os = "linux"))]
+            counter: counter::Counter::start(),
+        }
+    }
+
+    pub(super) fn end(self) -> Option<Clock> {
+        #[cfg(all(feature = "perf-counters", target_os = "linux"))]
+        let counted = self.counter.and_then(counter::Counter::hertz);
+        #[cfg(not(all(feature = "perf-counters", target_os = "linux")))]
+        let counted: Option<f64> = None;
+        let (before, after) = (self.before, Clock::measure());
+        let calibrated = before.zip(after).map(|(before, after)| Clock {
+            hertz: (before.hertz + after.hertz) / 2.0,
+            second_hertz: before.second_hertz.zip(after.second_hertz).map(|(a, b)| (a + b) / 2.0),
+            drift: after.hertz / before.hertz - 1.0,
+            source: ClockSource::Calibration,
+        });
+        match (counted, calibrated) {
+            (Some(hertz), calibrated) => Some(Clock {
+                hertz,
+                source: ClockSource::Counter,
+                second_hertz: calibrated.and_then(|clock| clock.second_hertz),
+                drift: calibrated.map_or(0.0, |clock| clock.drift),
+            }),
+            (None, calibrated) => calibrated,
+        }
+    }
+}
+
+/// The cycle counter of this thread. Virtual machines mostly have none.
+#[cfg(all(feature = "perf-counters", target_os = "linux"))]
+mod counter {
+    use perf_event::events::Hardware;
+    use perf_event::{Builder, ReadFormat};
+
+    pub(super) struct Counter(perf_event::Counter);
+
+    impl Counter {
+        /// Starts counting, where the system lets us.
+        pub(super) fn start() -> Option<Counter> {
+            let mut builder = Builder::new(Hardware::CPU_CYCLES);
+            builder.read_format(ReadFormat::TOTAL_TIME_RUNNING);
+            let mut counter = builder.build().ok()?;
+            counter.enable().ok()?;
+            Some(Counter(counter))
+        }
+
+        /// Cycles per second that this thread ran; `None` when it did not run long enough to tell.
+        pub(super) fn hertz(mut self) -> Option<f64> {
+            self.0.disable().ok()?;
+            let count = self.0.read_full().ok()?;
+            let seconds = count.time_running()?.as_secs_f64();
+            (seconds > 1e-4 && count.count() > 0).then(|| count.count() as f64 / seconds)
+        }
+    }
+}

@@ -5,7 +5,7 @@
 use super::activation::Activation;
 use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len};
 use super::scratch;
-use super::sweep::Block;
+use super::sweep::{Block, one_tile};
 use super::tile::{PANEL, Start};
 use super::update::{Places, Rule, Scaling};
 use crate::simd::{Body, Simd};
@@ -108,14 +108,10 @@ impl Product<'_> {
         time(m, n, b.col != 1, self.c_col != 1) > time(n, m, self.a.row != 1, self.c_row != 1)
     }
 
-    /// This product, or the one of the transposes, whichever takes less time. Both have the same chains: the factors of
-    /// a product may change places.
+    /// The product of the transposes, which has the same chains: the factors of a product may change places. Only for a B
+    /// that is not packed.
     #[inline(always)]
-    fn oriented(self, lanes: usize) -> Self {
-        let Rhs::Plain(b) = self.b else { return self };
-        if !self.is_swapped(lanes) {
-            return self;
-        }
+    fn swapped(&self, b: Operand) -> Self {
         Product {
             m: self.n,
             n: self.m,
@@ -127,7 +123,7 @@ impl Product<'_> {
                 Start::Bias(bias) => Start::BiasRows(bias),
                 other => other,
             },
-            ..self
+            ..*self
         }
     }
 
@@ -153,18 +149,27 @@ impl Product<'_> {
 ///
 /// # Safety
 /// The operands of the product are valid for its dimensions, and C overlaps neither A nor B.
-pub(super) struct Serial<'a>(pub Product<'a>);
+pub(super) struct Serial<'a>(pub &'a Product<'a>);
 
 impl Body for Serial<'_> {
     type Out = ();
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let p = self.0.oriented(S::LANES);
-        let plan = Plan::new(&p);
+        let mut p = self.0;
+        // SAFETY: the contract of `Serial` is that of `one_tile`.
+        if unsafe { one_tile(s, p) } {
+            return;
+        }
+        let swapped;
+        if let (Rhs::Plain(b), true) = (p.b, p.is_swapped(S::LANES)) {
+            swapped = p.swapped(b);
+            p = &swapped;
+        }
+        let plan = Plan::new(p);
         if !(plan.pack_b || plan.copy_a) && p.k <= plan.k_block && p.m.saturating_mul(p.k) <= A_BLOCK {
-            let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), p);
-            Block { p: &p, a, b, i0: 0, j0: 0, m, n, k, start, last: true }.tiles(s);
+            let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), *p);
+            Block { p, a, b, i0: 0, j0: 0, m, n, k, start, last: true }.tiles(s);
         } else {
             s.run_outlined(Blocked(p, plan));
         }
@@ -202,7 +207,7 @@ impl Plan {
 }
 
 /// A product in blocks: those of B and A that are read again and again lie in caches.
-struct Blocked<'a>(Product<'a>, Plan);
+struct Blocked<'a>(&'a Product<'a>, Plan);
 
 impl Body for Blocked<'_> {
     type Out = ();
@@ -251,7 +256,7 @@ impl Body for Blocked<'_> {
                         Start::BiasRows(bias) => Start::BiasRows(bias.wrapping_add(i0)),
                         other => other,
                     };
-                    Block { p: &p, a, b, i0, j0, m, n, k, start, last: k0 + k == p.k }.tiles(s);
+                    Block { p, a, b, i0, j0, m, n, k, start, last: k0 + k == p.k }.tiles(s);
                 }
             }
         }
@@ -288,7 +293,7 @@ impl Columns {
 impl Rhs {
     /// The columns from row `k0` and column `j0` on (a multiple of [`PANEL`]), of a B of `k` rows.
     #[inline(always)]
-    fn columns(self, k: usize, k0: usize, j0: usize) -> Columns {
+    pub(super) fn columns(self, k: usize, k0: usize, j0: usize) -> Columns {
         match self {
             Rhs::Plain(b) => Columns { ptr: b.at(k0, j0).ptr, k: b.row, panel: PANEL as isize },
             Rhs::Packed(b) => Columns {

@@ -32,11 +32,12 @@ pub(super) unsafe fn run(isa: Isa, product: Product) {
     if meter::watched() {
         meter::note_kernel(isa, &product);
     }
-    isa.dispatch(Serial(product));
+    isa.dispatch(Serial(&product));
 }
 
 /// Splits C into about `threads` parts of whole tiles, along its longer side, and runs them on the pool.
 #[cfg(feature = "rayon")]
+#[inline(never)]
 fn split(isa: Isa, product: Product, threads: usize) {
     use std::time::Instant;
 
@@ -62,10 +63,10 @@ fn split(isa: Isa, product: Product, threads: usize) {
         meter::note_kernel(isa, &part(0));
         let times = parts.into_par_iter().map(|number| {
             let start = Instant::now();
-            isa.dispatch(Serial(part(number)));
+            isa.dispatch(Serial(&part(number)));
             (rayon::current_thread_index().unwrap_or(0), start.elapsed())
         });
         return meter::note_parts(times.collect());
     }
-    parts.into_par_iter().for_each(|number| isa.dispatch(Serial(part(number))));
+    parts.into_par_iter().for_each(|number| isa.dispatch(Serial(&part(number))));
 }

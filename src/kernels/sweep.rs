@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
-use super::gemm::{Columns, Descent, Epilogue, Product};
+use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::pack::{Operand, transpose};
 use super::tile::{AHEAD, Finish, PANEL, Start, Tile, kernel, vectors_for};
 use super::update::update_rows;
@@ -35,26 +35,69 @@ impl Block<'_> {
     #[inline(always)]
     pub(super) fn tiles<S: Simd>(&self, s: S) {
         let staged = self.p.c_col != 1 || matches!(self.p.epilogue, Epilogue::Descend(_));
-        let tall = self.m / S::TILE_ROWS * S::TILE_ROWS;
-        for (first, end, rows) in [(0, tall, S::TILE_ROWS), (tall, self.m, self.m - tall)] {
-            if first == end {
+        let tall = self.m / S::TILE_ROWS;
+        let rest = self.m - tall * S::TILE_ROWS;
+        for (first, tiles, rows) in [(0, tall, S::TILE_ROWS), (self.m - rest, 1, rest)] {
+            if tiles * rows == 0 {
                 continue;
             }
             if staged {
-                s.run_outlined(Sweep::<true> { block: self, first, end, rows });
+                s.run_outlined(Sweep::<true> { block: self, first, tiles, rows });
             } else {
-                s.run_outlined(Sweep::<false> { block: self, first, end, rows });
+                s.run_outlined(Sweep::<false> { block: self, first, tiles, rows });
             }
         }
     }
 }
 
-/// The tiles of `rows` rows in a range of rows of a block, column by column, so that a panel of B stays close while A
-/// passes; with `STAGED` by way of a buffer.
+/// Values of A up to which a product may be [`one_tile`].
+const ONE_TILE: usize = 256;
+
+/// Computes a product of which all of C is one tile that the kernel finishes, and says whether it is one. To plan and to
+/// sweep would take several times as long as the tile.
+///
+/// # Safety
+/// The operands of the product are valid for its dimensions, and C overlaps neither A nor B.
+#[inline(always)]
+pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
+    let in_place = p.c_col == 1 && p.alpha == 1.0 && matches!(p.b, Rhs::Plain(Operand { col: 1, .. }));
+    let small = p.m <= S::TILE_ROWS && p.n <= 2 * S::LANES && p.m * p.k <= ONE_TILE;
+    if !(in_place && small) {
+        return false;
+    }
+    let (finish, None) = split(p.epilogue, true) else { return false };
+    let b = p.b.columns(p.k, 0, 0);
+    let vectors = if p.n <= S::LANES { 1 } else { 2 };
+    let tile = Tile {
+        k: p.k,
+        a: p.a.ptr,
+        a_row: p.a.row,
+        a_k: p.a.col,
+        b: b.ptr,
+        b_k: b.k,
+        b_panel: b.panel,
+        c: p.c,
+        c_row: p.c_row,
+        // Nothing comes next.
+        c_next: p.c,
+        c_next_row: 0,
+        b_next: b.ptr,
+        ahead: 0,
+        cols: p.n,
+        start: p.start,
+        finish,
+    };
+    // SAFETY: the caller's; C has no more rows and columns than this kernel's tile.
+    unsafe { kernel::<S>(p.m, vectors, p.n == vectors * S::LANES)(s, &tile) };
+    true
+}
+
+/// So many tiles of `rows` rows on top of each other, from the `first` row of a block on, column by column, so that a
+/// panel of B stays close while A passes; with `STAGED` by way of a buffer.
 struct Sweep<'a, const STAGED: bool> {
     block: &'a Block<'a>,
     first: usize,
-    end: usize,
+    tiles: usize,
     rows: usize,
 }
 
@@ -63,14 +106,14 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Sweep { block, first, end, rows } = self;
+        let Sweep { block, first, tiles, rows } = self;
         let p = block.p;
         let mut buffer = MaybeUninit::<[CacheLine; BUFFER / 16]>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         let widest = vectors_for::<S>(rows);
         let width = widest * S::LANES;
-        // Tiles on top of each other: they share out the rows of B that they ask for ahead.
-        let tall = (end - first) / rows;
+        // Tiles on top of each other share out the rows of B that they ask for ahead. A division takes as long as a small tile.
+        let share = if tiles == 1 { 0 } else { block.k / tiles };
         let (finish, rest) = split(p.epilogue, block.last);
         let mut tile = Tile {
             k: block.k,
@@ -85,7 +128,7 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
             c_next: buffer,
             c_next_row: p.c_row,
             b_next: buffer,
-            ahead: AHEAD.div_ceil(tall),
+            ahead: if tiles == 1 { AHEAD } else { AHEAD.div_ceil(tiles) },
             cols: width,
             start: block.start,
             finish,
@@ -101,8 +144,8 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
             if let Start::Bias(bias) = block.start {
                 tile.start = Start::Bias(bias.wrapping_add(j));
             }
-            let mut i = first;
-            while i < end {
+            for above in 0..tiles {
+                let i = first + above * rows;
                 tile.a = block.a.at(i, 0).ptr;
                 if let Start::BiasRows(bias) = block.start {
                     tile.start = Start::BiasRows(bias.wrapping_add(i));
@@ -110,8 +153,7 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
                 let place = (block.i0 + i) as isize * p.c_row + (block.j0 + j) as isize * p.c_col;
                 let c = p.c.wrapping_offset(place);
                 tile.c_next = c.wrapping_offset(rows as isize * p.c_row);
-                let share = (i - first) / rows * block.k / tall;
-                tile.b_next = next.wrapping_offset(share as isize * block.b.k);
+                tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
                 if STAGED {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                     if let Start::Scaled(_) = tile.start {
@@ -127,7 +169,6 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
                 let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
                 // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
                 unsafe { done.finish::<S, STAGED>(s, rest) };
-                i += rows;
             }
             if let (Some(Rest::Descend(descent)), true) = (rest, p.first_row && block.i0 + first == 0) {
                 // In the first row, the offset of a part of C is its first column.

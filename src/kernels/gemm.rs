@@ -88,9 +88,10 @@ unsafe impl Send for Product<'_> {}
 unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
-    /// Whether the product of the transposes, `C^T = B^T A^T`, takes less time on vectors of `lanes`.
+    /// Whether the product of the transposes, `C^T = B^T A^T`, takes less time.
     #[inline(always)]
-    pub(super) fn is_swapped(&self, lanes: usize) -> bool {
+    pub(super) fn is_swapped<S: Simd>(&self) -> bool {
+        let (lanes, half) = (S::LANES, S::Half::LANES);
         let Rhs::Plain(b) = self.b else { return false };
         // A row-major product of some width has nothing to gain, and what descends has its weights in C's order.
         if matches!(self.epilogue, Epilogue::Descend(_))
@@ -99,11 +100,17 @@ impl Product<'_> {
         {
             return false;
         }
-        // Multiply-adds of vectors, and half of one for each element that is transposed on the way.
+        // In multiply-adds of vectors: half a vector, an element of B that is transposed, and one of C that is.
+        const HALF: f64 = 0.7;
+        const MOVE_B: f64 = 0.4;
+        const MOVE_C: f64 = 1.0;
         let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
         let time = |m: f64, n: f64, transpose_b: bool, transpose_c: bool| {
-            let moved = if transpose_b { n * k } else { 0.0 } + if transpose_c { m * n } else { 0.0 };
-            m * k * (n / lanes as f64).ceil() + 0.5 * moved
+            let vectors = (n / lanes as f64).ceil();
+            let vectors = if n <= half as f64 && half < lanes { HALF } else { vectors };
+            let b = if transpose_b { MOVE_B * n * k } else { 0.0 };
+            let c = if transpose_c { MOVE_C * m * n } else { 0.0 };
+            m * k * vectors + b + c
         };
         time(m, n, b.col != 1, self.c_col != 1) > time(n, m, self.a.row != 1, self.c_row != 1)
     }
@@ -162,10 +169,27 @@ impl Body for Serial<'_> {
             return;
         }
         let swapped;
-        if let (Rhs::Plain(b), true) = (p.b, p.is_swapped(S::LANES)) {
+        if let (Rhs::Plain(b), true) = (p.b, p.is_swapped::<S>()) {
             swapped = p.swapped(b);
             p = &swapped;
         }
+        if p.n <= S::Half::LANES && S::Half::LANES < S::LANES {
+            s.half().run_outlined(Oriented(p));
+        } else {
+            Oriented(p).call(s);
+        }
+    }
+}
+
+/// A product whose operands have their roles.
+struct Oriented<'a>(&'a Product<'a>);
+
+impl Body for Oriented<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let p = self.0;
         let plan = Plan::new(p);
         if !(plan.pack_b || plan.copy_a) && p.k <= plan.k_block && p.m.saturating_mul(p.k) <= A_BLOCK {
             let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), *p);

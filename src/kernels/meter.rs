@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::gemm::Product;
-use super::tile::vectors_for;
+use super::tile::tile_for;
 use crate::simd::{Body, Isa, Simd};
 
 thread_local! {
@@ -77,11 +77,13 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
         fn call<S: Simd>(self, _: S) -> Kernel {
             let Chosen(product, isa) = self;
             let (m, n) = (product.m, product.n);
-            let swapped = product.is_swapped(S::LANES);
+            let swapped = product.is_swapped::<S>();
             let (m, n) = if swapped { (n, m) } else { (m, n) };
-            let rows = m.min(S::TILE_ROWS);
-            let vectors = vectors_for::<S>(rows).min(n.div_ceil(S::LANES).next_power_of_two());
-            Kernel { isa, rows, cols: vectors * S::LANES, swapped }
+            let (rows, cols) = match n <= S::Half::LANES {
+                true => tile_for::<S::Half>(m, n),
+                false => tile_for::<S>(m, n),
+            };
+            Kernel { isa, rows, cols, swapped }
         }
     }
     let kernel = isa.dispatch(Chosen(*product, isa));

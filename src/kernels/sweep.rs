@@ -6,7 +6,7 @@ use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::pack::{Operand, transpose};
-use super::tile::{AHEAD, Finish, PANEL, Start, Tile, kernel, vectors_for};
+use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, vectors_for};
 use super::update::update_rows;
 use super::vector::load_up_to;
 use crate::buffer::CacheLine;
@@ -14,6 +14,9 @@ use crate::simd::{Body, Simd};
 
 /// Values in the largest tile: what is staged of a C whose rows are not contiguous, or that is not stored at all.
 const BUFFER: usize = 12 * 2 * PANEL;
+
+/// Values of a block up to which it lies in L1 as a whole: nothing needs to be asked for.
+const CLOSE: usize = 6 * 1024;
 
 /// One block of a product: `m` x `n` of C from (i0, j0) on, with its part of A and B.
 pub(super) struct Block<'a> {
@@ -31,21 +34,16 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// All tiles: those of full height, then those of the rows that remain.
+    /// All tiles.
     #[inline(always)]
     pub(super) fn tiles<S: Simd>(&self, s: S) {
-        let staged = self.p.c_col != 1 || matches!(self.p.epilogue, Epilogue::Descend(_));
-        let tall = self.m / S::TILE_ROWS;
-        let rest = self.m - tall * S::TILE_ROWS;
-        for (first, tiles, rows) in [(0, tall, S::TILE_ROWS), (self.m - rest, 1, rest)] {
-            if tiles * rows == 0 {
-                continue;
-            }
-            if staged {
-                s.run_outlined(Sweep::<true> { block: self, first, tiles, rows });
-            } else {
-                s.run_outlined(Sweep::<false> { block: self, first, tiles, rows });
-            }
+        let (finish, rest) = split(self.p.epilogue, self.last);
+        if self.p.c_col != 1 || matches!(self.p.epilogue, Epilogue::Descend(_)) {
+            s.run_outlined(Sweep::<true, true> { block: self, finish, rest });
+        } else if rest.is_some() {
+            s.run_outlined(Sweep::<false, true> { block: self, finish, rest });
+        } else {
+            s.run_outlined(Sweep::<false, false> { block: self, finish, rest });
         }
     }
 }
@@ -61,7 +59,7 @@ const ONE_TILE: usize = 256;
 #[inline(always)]
 pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
     let in_place = p.c_col == 1 && p.alpha == 1.0 && matches!(p.b, Rhs::Plain(Operand { col: 1, .. }));
-    let small = p.m <= S::TILE_ROWS && p.n <= 2 * S::LANES && p.m * p.k <= ONE_TILE;
+    let small = p.m <= rows_for::<S>(p.n) && p.n <= 2 * S::LANES && p.m * p.k <= ONE_TILE;
     if !(in_place && small) {
         return false;
     }
@@ -81,8 +79,9 @@ pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
         // Nothing comes next.
         c_next: p.c,
         c_next_row: 0,
+        c_ahead: 0,
         b_next: b.ptr,
-        ahead: 0,
+        b_ahead: 0,
         cols: p.n,
         start: p.start,
         finish,
@@ -92,29 +91,33 @@ pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
     true
 }
 
-/// So many tiles of `rows` rows on top of each other, from the `first` row of a block on, column by column, so that a
-/// panel of B stays close while A passes; with `STAGED` by way of a buffer.
-struct Sweep<'a, const STAGED: bool> {
+/// The tiles of a block, column by column, so that a panel of B stays close while A passes; with `STAGED` by way of a
+/// buffer, with `REST` with something left to do after the kernel. (What a sweep need not be ready for takes it no time: in
+/// a small product, that is most of it.)
+struct Sweep<'a, const STAGED: bool, const REST: bool> {
     block: &'a Block<'a>,
-    first: usize,
-    tiles: usize,
-    rows: usize,
+    finish: Finish,
+    rest: Option<Rest<'a>>,
 }
 
-impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
+impl<const STAGED: bool, const REST: bool> Body for Sweep<'_, STAGED, REST> {
     type Out = ();
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Sweep { block, first, tiles, rows } = self;
+        let Sweep { block, finish, rest } = self;
         let p = block.p;
         let mut buffer = MaybeUninit::<[CacheLine; BUFFER / 16]>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
-        let widest = vectors_for::<S>(rows);
+        // Tiles on top of each other are equally high, but for one row that the first of them have more: a last one with
+        // what is left would be too low to hide the latency of its chains.
+        let tiles = block.m.div_ceil(rows_for::<S>(block.n));
+        let (low, higher) = if tiles == 1 { (block.m, 0) } else { (block.m / tiles, block.m % tiles) };
+        let widest = vectors_for::<S>(low + usize::from(higher > 0));
         let width = widest * S::LANES;
-        // Tiles on top of each other share out the rows of B that they ask for ahead. A division takes as long as a small tile.
-        let share = if tiles == 1 { 0 } else { block.k / tiles };
-        let (finish, rest) = split(p.epilogue, block.last);
+        let ask = block.k * (block.m + block.n) + block.m * block.n > CLOSE;
+        // They share out the rows of B that they ask for ahead.
+        let share = if tiles == 1 { block.k } else { block.k.div_ceil(tiles) };
         let mut tile = Tile {
             k: block.k,
             a: block.a.ptr,
@@ -127,8 +130,9 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
             c_row: p.c_row,
             c_next: buffer,
             c_next_row: p.c_row,
+            c_ahead: if ask { low } else { 0 },
             b_next: buffer,
-            ahead: if tiles == 1 { AHEAD } else { AHEAD.div_ceil(tiles) },
+            b_ahead: if ask { share } else { 0 },
             cols: width,
             start: block.start,
             finish,
@@ -138,14 +142,17 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
             tile.cols = width.min(block.n - j);
             let vectors =
                 if tile.cols == width { widest } else { tile.cols.div_ceil(S::LANES).next_power_of_two() };
-            let kernel = kernel::<S>(rows, vectors, tile.cols == vectors * S::LANES);
+            let full = tile.cols == vectors * S::LANES;
+            let low_kernel = kernel::<S>(low, vectors, full);
+            let high_kernel = if higher > 0 { kernel::<S>(low + 1, vectors, full) } else { low_kernel };
             tile.b = block.b.at(j);
             let next = block.b.at(if j + width < block.n { j + width } else { j });
             if let Start::Bias(bias) = block.start {
                 tile.start = Start::Bias(bias.wrapping_add(j));
             }
+            let mut i = 0;
             for above in 0..tiles {
-                let i = first + above * rows;
+                let (rows, kernel) = if above < higher { (low + 1, high_kernel) } else { (low, low_kernel) };
                 tile.a = block.a.at(i, 0).ptr;
                 if let Start::BiasRows(bias) = block.start {
                     tile.start = Start::BiasRows(bias.wrapping_add(i));
@@ -166,11 +173,14 @@ impl<const STAGED: bool> Body for Sweep<'_, STAGED> {
                 }
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract, kept by the blocks.
                 unsafe { kernel(s, &tile) };
-                let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
-                // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
-                unsafe { done.finish::<S, STAGED>(s, rest) };
+                if REST {
+                    let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
+                    // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
+                    unsafe { done.finish::<S, STAGED>(s, rest) };
+                }
+                i += rows;
             }
-            if let (Some(Rest::Descend(descent)), true) = (rest, p.first_row && block.i0 + first == 0) {
+            if let (true, Some(Rest::Descend(descent)), true) = (REST, rest, p.first_row && block.i0 == 0) {
                 // In the first row, the offset of a part of C is its first column.
                 let col = p.offset + (block.j0 + j) as isize;
                 // SAFETY: B holds these columns, and there is a bias for each.

@@ -11,11 +11,9 @@ use crate::simd::{Body, Simd};
 /// Columns in a panel of packed B: the tile width of the widest instruction set, a multiple of all the others.
 pub(super) const PANEL: usize = 32;
 
-/// Steps of k after which the kernel asks for a few more rows of the columns of B that come next: spread like this, the
-/// requests leave room for those of the tile itself.
-pub(super) const AHEAD: usize = 8;
-/// Steps of k after which it asks for one more row of the next tile of C.
-const AHEAD_C: usize = 4;
+/// The most rows of a tile of one vector: with one of B and one broadcast of A, 14 of the 16 registers that x86 has at
+/// least.
+const ROWS_OF_ONE: usize = 12;
 
 /// Where the chains of a tile begin.
 #[derive(Clone, Copy)]
@@ -53,14 +51,15 @@ pub(super) struct Tile {
     pub b_panel: isize,
     pub c: *mut f32,
     pub c_row: isize,
-    /// Where the next tile of C starts, and how far apart its rows are: its lines are asked for while this tile is
-    /// computed.
+    /// Where the next tile of C starts, and how far apart its rows are: so many of its rows are asked for while this tile
+    /// is computed, one in each of the first steps of k.
     pub c_next: *const f32,
     pub c_next_row: isize,
-    /// A row of the columns of B that come next. From there on, so many rows of them are asked for every [`AHEAD`]
-    /// steps: in place they lie too far apart for the hardware to foresee them.
+    pub c_ahead: usize,
+    /// A row of the columns of B that come next. From there on, so many rows are asked for, likewise: in place they lie
+    /// too far apart for the hardware to foresee them.
     pub b_next: *const f32,
-    pub ahead: usize,
+    pub b_ahead: usize,
     pub cols: usize,
     pub start: Start,
     pub finish: Finish,
@@ -130,63 +129,78 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
             a[g] = t.a.wrapping_offset(3 * g as isize * t.a_row);
         }
         let (mut b, mut b_next, mut c_next) = (t.b, t.b_next, t.c_next);
-        for step in 0..t.k {
-            if step % AHEAD_C == 0 && step < AHEAD_C * ROWS {
+        macro_rules! b {
+            ($j:expr) => {{
+                let (panel, col) = ($j * S::LANES / PANEL, $j * S::LANES % PANEL);
+                load!(b.wrapping_offset(panel as isize * t.b_panel).wrapping_add(col), $j)
+            }};
+        }
+        macro_rules! a {
+            ($i:expr) => {{
+                let p = a[$i / 3].wrapping_offset(($i % 3) as isize * t.a_row);
+                // SAFETY: row i < ROWS at this step of k exists: vouched for by whoever made the `Tile`.
+                s.splat(unsafe { *p })
+            }};
+        }
+        // Nothing but what it must do belongs into a step: on 16 registers it is 12 multiply-adds in 6 cycles, in which a
+        // core takes in 36 instructions. (Unrolled, the compiler reads ahead and runs out of registers.)
+        macro_rules! steps {
+            ($steps:expr, $($ask:stmt)?) => {
+                for _ in 0..$steps {
+                    $($ask)?
+                    // Whichever of A's column and B's row is shorter waits in registers.
+                    if ROWS < NV {
+                        let mut av = [s.splat(0.0); ROWS];
+                        for i in 0..ROWS {
+                            av[i] = a!(i);
+                        }
+                        for j in 0..NV {
+                            let bv = b!(j);
+                            for i in 0..ROWS {
+                                acc[i][j] = s.fma(av[i], bv, acc[i][j]);
+                            }
+                        }
+                    } else {
+                        let mut bv = [s.splat(0.0); NV];
+                        for j in 0..NV {
+                            bv[j] = b!(j);
+                        }
+                        for i in 0..ROWS {
+                            let av = a!(i);
+                            for j in 0..NV {
+                                acc[i][j] = s.fma(av, bv[j], acc[i][j]);
+                            }
+                        }
+                    }
+                    for g in 0..4 {
+                        a[g] = s.held(a[g].wrapping_offset(t.a_k));
+                    }
+                    b = b.wrapping_offset(t.b_k);
+                }
+            };
+        }
+        macro_rules! ask_for_b {
+            () => {{
+                for j in 0..NV {
+                    s.prefetch_l2(b_next.wrapping_add(j * S::LANES));
+                }
+                b_next = b_next.wrapping_offset(t.b_k);
+            }};
+        }
+        macro_rules! ask_for_both {
+            () => {{
                 for j in 0..NV {
                     s.prefetch(c_next.wrapping_add(j * S::LANES));
                 }
                 c_next = c_next.wrapping_offset(t.c_next_row);
-            }
-            if step % AHEAD == 0 {
-                for _ in 0..t.ahead {
-                    for j in 0..NV {
-                        s.prefetch_l2(b_next.wrapping_add(j * S::LANES));
-                    }
-                    b_next = b_next.wrapping_offset(t.b_k);
-                }
-            }
-            macro_rules! b {
-                ($j:expr) => {{
-                    let (panel, col) = ($j * S::LANES / PANEL, $j * S::LANES % PANEL);
-                    load!(b.wrapping_offset(panel as isize * t.b_panel).wrapping_add(col), $j)
-                }};
-            }
-            macro_rules! a {
-                ($i:expr) => {{
-                    let p = a[$i / 3].wrapping_offset(($i % 3) as isize * t.a_row);
-                    // SAFETY: row i < ROWS at this step of k exists: vouched for by whoever made the `Tile`.
-                    s.splat(unsafe { *p })
-                }};
-            }
-            // Whichever of A's column and B's row is shorter waits in registers.
-            if ROWS < NV {
-                let mut av = [s.splat(0.0); ROWS];
-                for i in 0..ROWS {
-                    av[i] = a!(i);
-                }
-                for j in 0..NV {
-                    let bv = b!(j);
-                    for i in 0..ROWS {
-                        acc[i][j] = s.fma(av[i], bv, acc[i][j]);
-                    }
-                }
-            } else {
-                let mut bv = [s.splat(0.0); NV];
-                for j in 0..NV {
-                    bv[j] = b!(j);
-                }
-                for i in 0..ROWS {
-                    let av = a!(i);
-                    for j in 0..NV {
-                        acc[i][j] = s.fma(av, bv[j], acc[i][j]);
-                    }
-                }
-            }
-            for g in 0..4 {
-                a[g] = a[g].wrapping_offset(t.a_k);
-            }
-            b = b.wrapping_offset(t.b_k);
+                ask_for_b!();
+            }};
         }
+        let both = t.c_ahead.min(t.k);
+        let ahead = t.b_ahead.clamp(both, t.k);
+        steps!(both, ask_for_both!());
+        steps!(ahead - both, ask_for_b!());
+        steps!(t.k - ahead,);
 
         match t.finish {
             Finish::Keep => {}
@@ -230,6 +244,12 @@ unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize, const FULL: bool>(s:
     s.run_outlined(TileBody::<ROWS, NV, FULL>(tile));
 }
 
+/// The most rows of a tile for `n` columns. A single vector leaves registers for more of them.
+#[inline(always)]
+pub(super) fn rows_for<S: Simd>(n: usize) -> usize {
+    if n <= S::LANES { ROWS_OF_ONE } else { S::TILE_ROWS }
+}
+
 /// Vectors in a row of the tile for `rows` rows: as many accumulators as the full tile has, so that short tiles still
 /// hide the latency of the FMA unit.
 #[inline(always)]
@@ -244,7 +264,15 @@ pub(super) fn vectors_for<S: Simd>(rows: usize) -> usize {
     }
 }
 
-/// The kernel for `rows` rows (1 to `S::TILE_ROWS`) of `vectors` vectors (1, 2, 4 or 8, at most `vectors_for(rows)`).
+/// Rows and columns of the largest tile of an `m` x `n` block.
+pub(super) fn tile_for<S: Simd>(m: usize, n: usize) -> (usize, usize) {
+    let rows = m.div_ceil(m.div_ceil(rows_for::<S>(n)));
+    let vectors = vectors_for::<S>(rows).min(n.div_ceil(S::LANES).next_power_of_two());
+    (rows, vectors * S::LANES)
+}
+
+/// The kernel for `rows` rows (at most `rows_for` the columns) of `vectors` vectors (1, 2, 4 or 8, at most
+/// `vectors_for(rows)`).
 pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel<S> {
     macro_rules! by_rows {
         ($nv:literal: $($rows:literal)+) => {
@@ -256,19 +284,21 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
         };
     }
     macro_rules! by_vectors {
-        (wide: $($eight:literal)+; half: $($four:literal)+; full: $($two:literal)+) => {
+        (wide: $($eight:literal)+; half: $($four:literal)+; full: $($two:literal)+; one: $($one:literal)+) => {
             match vectors {
                 8 => by_rows!(8: $($eight)+),
                 4 => by_rows!(4: $($four)+),
                 2 => by_rows!(2: $($two)+),
-                _ => by_rows!(1: $($two)+),
+                _ => by_rows!(1: $($one)+),
             }
         };
     }
     // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either.
     if S::TILE_ROWS <= 6 {
-        by_vectors!(wide: 1; half: 1 2 3; full: 1 2 3 4 5 6)
+        by_vectors!(wide: 1; half: 1 2 3; full: 1 2 3 4 5 6; one: 1 2 3 4 5 6 7 8 9 10 11 12)
     } else {
-        by_vectors!(wide: 1 2 3; half: 1 2 3 4 5 6; full: 1 2 3 4 5 6 7 8 9 10 11 12)
+        by_vectors!(
+            wide: 1 2 3; half: 1 2 3 4 5 6; full: 1 2 3 4 5 6 7 8 9 10 11 12; one: 1 2 3 4 5 6 7 8 9 10 11 12
+        )
     }
 }

@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::*;
 
+use super::avx512::Avx512;
 use super::{Body, Simd};
 
-/// The proof that this CPU has Avx2; only `detect` makes one.
+/// The proof that this CPU has Avx2; only `detect` and `of_avx512` make one.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -16,7 +17,16 @@ macro_rules! intrinsic {
     };
 }
 
+impl Avx2 {
+    /// What has AVX-512 has these instructions too: they were looked for.
+    #[inline(always)]
+    pub(super) fn of_avx512(_: Avx512) -> Avx2 {
+        Avx2(())
+    }
+}
+
 impl Simd for Avx2 {
+    type Half = Self;
     type V = __m256;
     type M = __m256i;
 
@@ -28,6 +38,11 @@ impl Simd for Avx2 {
     fn detect() -> Option<Self> {
         let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         found.then_some(Avx2(()))
+    }
+
+    #[inline(always)]
+    fn half(self) -> Self::Half {
+        self
     }
 
     #[inline(always)]

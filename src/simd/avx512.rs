@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::{Body, Simd};
 
 /// The proof that this CPU has Avx512; only `detect` makes one.
@@ -17,6 +18,7 @@ macro_rules! intrinsic {
 }
 
 impl Simd for Avx512 {
+    type Half = Avx2;
     type V = __m512;
     type M = __mmask16;
 
@@ -33,6 +35,11 @@ impl Simd for Avx512 {
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma");
         found.then_some(Avx512(()))
+    }
+
+    #[inline(always)]
+    fn half(self) -> Self::Half {
+        Avx2::of_avx512(self)
     }
 
     #[inline(always)]

@@ -31,6 +31,9 @@ pub(crate) trait Body {
 ///
 /// Comparisons are false when an operand is NaN. Integer operations see each lane as its 32 bits.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// The same with vectors half as wide, for what is not wider; itself where there is none. Cores whose multiply-add units
+    /// are that narrow do two of them in the time of a whole one.
+    type Half: Simd;
     /// A vector.
     type V: Copy;
     /// One truth value for each lane.
@@ -46,6 +49,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// The proof, when this CPU has the instructions.
     fn detect() -> Option<Self>;
+
+    /// The proof for half vectors.
+    fn half(self) -> Self::Half;
 
     /// Runs `body` compiled with the instructions.
     fn run<B: Body>(self, body: B) -> B::Out;
@@ -93,6 +99,21 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         to: *mut f32,
         to_row: isize,
     );
+
+    /// The same pointer, about which the compiler knows nothing more: it stays in its register. (Where rows lie a distance
+    /// apart that is no constant, it would make a pointer for each, more than there are registers.)
+    #[inline(always)]
+    fn held(self, p: *const f32) -> *const f32 {
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        // SAFETY: no instruction.
+        unsafe {
+            let mut p = p;
+            std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags));
+            p
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        p
+    }
 
     /// Asks for the cache line at `p`, which need not be readable; a hint that some instruction sets lack.
     fn prefetch(self, p: *const f32);

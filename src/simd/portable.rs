@@ -48,6 +48,7 @@ fn compare(a: V, b: V, f: impl Fn(f32, f32) -> bool) -> [bool; LANES] {
 }
 
 impl Simd for Portable {
+    type Half = Self;
     type V = V;
     type M = [bool; LANES];
 
@@ -61,6 +62,11 @@ impl Simd for Portable {
             #[cfg(target_arch = "x86_64")]
             fma: is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
         })
+    }
+
+    #[inline(always)]
+    fn half(self) -> Self::Half {
+        self
     }
 
     #[inline(always)]

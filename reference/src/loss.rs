@@ -1,7 +1,7 @@
 //! How wrong the network is: the loss, and its derivative by each output, where backpropagation begins.
 //!
 //! Each sample (or element) gives one term. The loss is the mean of the terms, summed in f64 in ascending
-//! order. The derivatives are those of the *sum*: the mean is taken once, when the weights are updated
+//! order, first those of each sample. The derivatives are those of the *sum*: the mean is taken once, when the weights are updated
 //! (`train`).
 
 use crate::math;
@@ -41,11 +41,15 @@ pub fn terms(loss: Loss, y: &[f32], targets: Targets) -> Terms {
     }
 }
 
-/// The mean of the terms.
-pub fn mean(terms: &[f32]) -> f32 {
+/// The mean of the terms of so many samples: summed for each sample, then over the samples, in f64.
+pub fn mean(terms: &[f32], samples: usize) -> f32 {
     let mut sum = 0.0;
-    for &term in terms {
-        sum += f64::from(term);
+    for terms in terms.chunks_exact(terms.len() / samples) {
+        let mut of_sample = 0.0;
+        for &term in terms {
+            of_sample += f64::from(term);
+        }
+        sum += of_sample;
     }
     (sum / terms.len() as f64) as f32
 }

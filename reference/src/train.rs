@@ -70,7 +70,7 @@ impl Trainer {
         let saved = forward(&self.layers, batch.x, batch.rows);
         let y = saved.last().map_or(batch.x, |saved| &saved.y);
         let loss = terms(self.loss, y, batch.targets);
-        let mean = mean(&loss.terms);
+        let mean = mean(&loss.terms, batch.rows);
         self.count += loss.terms.len() as u64;
         backward(&self.layers, batch.x, batch.rows, &saved, loss.delta, &mut self.gradients);
         mean

@@ -101,7 +101,7 @@ impl Product<'_> {
             return false;
         }
         // In multiply-adds of vectors: half a vector, an element of B that is transposed, and one of C that is.
-        const HALF: f64 = 0.7;
+        const HALF: f64 = 0.8;
         const MOVE_B: f64 = 0.4;
         const MOVE_C: f64 = 1.0;
         let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);

@@ -1,7 +1,7 @@
 //! Sums and questions over slices. The order of every sum is fixed: neither vector width nor threads change a
 //! bit.
 
-use super::vector::{MOST_LANES, all_zero, read, write};
+use super::vector::{MOST_LANES, read, write};
 use crate::simd::{Body, Isa, Simd};
 
 struct ColumnSums<'a> {
@@ -40,33 +40,26 @@ impl Body for Most<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) -> f32 {
-        let (zero, sign) = (s.splat(0.0), s.splat_bits(0x7fff_ffff));
-        // Four of each, so that no vector waits for the one before.
-        let (mut most, mut sum) = ([zero; 4], [zero; 4]);
-        let mut i = 0;
-        while i < self.0.len() {
+        // Without their signs, numbers are in the order of their bits; infinity and NaN come last.
+        let sign = s.splat_bits(0x7fff_ffff);
+        // Four of them, so that no vector waits for the one before.
+        let mut most = [s.splat(0.0); 4];
+        let mut chunks = self.0.chunks_exact(4 * S::LANES);
+        for chunk in &mut chunks {
             for c in 0..4 {
-                let at = i + c * S::LANES;
-                if at < self.0.len() {
-                    let x = read(s, self.0, at);
-                    let size = s.and(x, sign);
-                    most[c] = s.select(s.lt(most[c], size), size, most[c]);
-                    // 0 * x is 0 for finite x and NaN for the others, and a NaN stays in a sum.
-                    sum[c] = s.fma(x, zero, sum[c]);
-                }
+                most[c] = s.max_int(most[c], s.and(read(s, chunk, c * S::LANES), sign));
             }
-            i += 4 * S::LANES;
         }
-        for c in 1..4 {
-            most[0] = s.select(s.lt(most[0], most[c]), most[c], most[0]);
-            sum[0] = s.add(sum[0], sum[c]);
+        let (rest, mut i) = (chunks.remainder(), 0);
+        while i < rest.len() {
+            most[0] = s.max_int(most[0], s.and(read(s, rest, i), sign));
+            i += S::LANES;
         }
-        if !all_zero(s, sum[0]) {
-            return f32::INFINITY;
-        }
+        let most = s.max_int(s.max_int(most[0], most[1]), s.max_int(most[2], most[3]));
         let mut lanes = [0.0; MOST_LANES];
-        write(s, &mut lanes, 0, most[0]);
-        lanes[..S::LANES].iter().copied().fold(0.0, f32::max)
+        write(s, &mut lanes[..S::LANES], 0, most);
+        let most = lanes[..S::LANES].iter().map(|lane: &f32| lane.to_bits()).fold(0, u32::max);
+        f32::from_bits(most.min(f32::INFINITY.to_bits()))
     }
 }
 
@@ -78,6 +71,34 @@ pub(crate) fn most(isa: Isa, xs: &[f32]) -> f32 {
 /// True when no element is infinite or NaN.
 pub(crate) fn all_finite(isa: Isa, xs: &[f32]) -> bool {
     most(isa, xs) < f32::INFINITY
+}
+
+/// The sum of the terms of all samples, each of which has `width`, in f64: over the terms of a sample in ascending order,
+/// then over the samples.
+pub(crate) fn sum_of_samples(terms: &[f32], width: usize) -> f64 {
+    /// Samples whose sums are made side by side: an addition takes some cycles, and the next could begin in each.
+    const SAMPLES: usize = 8;
+    let mut total = 0.0;
+    let mut samples = terms.chunks_exact(SAMPLES * width);
+    for terms in &mut samples {
+        let mut sums = [0.0; SAMPLES];
+        for o in 0..width {
+            for (sample, sum) in sums.iter_mut().enumerate() {
+                *sum += f64::from(terms[sample * width + o]);
+            }
+        }
+        for sum in sums {
+            total += sum;
+        }
+    }
+    for terms in samples.remainder().chunks_exact(width) {
+        let mut sum = 0.0;
+        for &term in terms {
+            sum += f64::from(term);
+        }
+        total += sum;
+    }
+    total
 }
 
 struct SumOfSquares<'a> {

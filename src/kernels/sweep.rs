@@ -38,15 +38,28 @@ impl Block<'_> {
     #[inline(always)]
     pub(super) fn tiles<S: Simd>(&self, s: S) {
         let (finish, rest) = split(self.p.epilogue, self.last);
-        if self.p.c_col != 1 || matches!(self.p.epilogue, Epilogue::Descend(_)) {
-            s.run_outlined(Sweep::<true, true> { block: self, finish, rest });
+        if matches!(self.p.epilogue, Epilogue::Descend(_)) {
+            s.run_outlined(Sweep::<DESCEND> { block: self, finish, rest });
+        } else if self.p.c_col != 1 {
+            s.run_outlined(Sweep::<STAGE> { block: self, finish, rest });
         } else if rest.is_some() {
-            s.run_outlined(Sweep::<false, true> { block: self, finish, rest });
+            s.run_outlined(Sweep::<REST> { block: self, finish, rest });
         } else {
-            s.run_outlined(Sweep::<false, false> { block: self, finish, rest });
+            s.run_outlined(Sweep::<PLAIN> { block: self, finish, rest });
         }
     }
 }
+
+// What a sweep is ready for. What it need not be ready for takes it no time: in a small product, that is most of it.
+
+/// The kernel does all there is to do.
+const PLAIN: u8 = 0;
+/// There is something left to do after the kernel.
+const REST: u8 = 1;
+/// Likewise, and tiles go to C by way of a buffer, as its rows are not contiguous.
+const STAGE: u8 = 2;
+/// Tiles are gradients, which go to a buffer and from there into an update.
+const DESCEND: u8 = 3;
 
 /// Values of A up to which a product may be [`one_tile`].
 const ONE_TILE: usize = 256;
@@ -91,16 +104,14 @@ pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
     true
 }
 
-/// The tiles of a block, column by column, so that a panel of B stays close while A passes; with `STAGED` by way of a
-/// buffer, with `REST` with something left to do after the kernel. (What a sweep need not be ready for takes it no time: in
-/// a small product, that is most of it.)
-struct Sweep<'a, const STAGED: bool, const REST: bool> {
+/// The tiles of a block, column by column, so that a panel of B stays close while A passes.
+struct Sweep<'a, const KIND: u8> {
     block: &'a Block<'a>,
     finish: Finish,
     rest: Option<Rest<'a>>,
 }
 
-impl<const STAGED: bool, const REST: bool> Body for Sweep<'_, STAGED, REST> {
+impl<const KIND: u8> Body for Sweep<'_, KIND> {
     type Out = ();
 
     #[inline(always)]
@@ -161,26 +172,43 @@ impl<const STAGED: bool, const REST: bool> Body for Sweep<'_, STAGED, REST> {
                 let c = p.c.wrapping_offset(place);
                 tile.c_next = c.wrapping_offset(rows as isize * p.c_row);
                 tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
-                if STAGED {
+                if KIND >= STAGE {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
-                    if let Start::Scaled(_) = tile.start {
+                } else {
+                    tile.c = c;
+                }
+                match (KIND, tile.start, rest) {
+                    (STAGE, Start::Scaled(_), _) => {
                         let from = Operand { ptr: c, row: p.c_row, col: p.c_col };
                         // SAFETY: these rows and columns of C exist, and the buffer holds the largest tile.
                         unsafe { transpose(s, from.t(), (tile.cols, rows), buffer, (tile.c_row, 1)) };
                     }
-                } else {
-                    tile.c = c;
+                    (DESCEND, _, Some(Rest::Descend(descent))) => {
+                        let (to, shape) = ((p.offset + place, p.c_row), (rows, tile.cols));
+                        descent.weights.ask_for_state(s, descent.rule, to, shape);
+                    }
+                    _ => {}
                 }
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract, kept by the blocks.
                 unsafe { kernel(s, &tile) };
-                if REST {
-                    let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
-                    // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
-                    unsafe { done.finish::<S, STAGED>(s, rest) };
+                match (KIND, rest) {
+                    (PLAIN, _) => {}
+                    (DESCEND, Some(Rest::Descend(descent))) => {
+                        let how = (descent.rule, descent.scaling);
+                        let (grad, to) = ((buffer.cast_const(), tile.c_row), (p.offset + place, p.c_row));
+                        // SAFETY: the weights lie like C; the kernel has just written their gradients.
+                        unsafe { update_rows(s, how, grad, descent.weights, to, (rows, tile.cols)) };
+                    }
+                    _ => {
+                        let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
+                        // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
+                        unsafe { done.finish::<S, KIND>(s, rest) };
+                    }
                 }
                 i += rows;
             }
-            if let (true, Some(Rest::Descend(descent)), true) = (REST, rest, p.first_row && block.i0 == 0) {
+            if let (DESCEND, Some(Rest::Descend(descent)), true) = (KIND, rest, p.first_row && block.i0 == 0)
+            {
                 // In the first row, the offset of a part of C is its first column.
                 let col = p.offset + (block.j0 + j) as isize;
                 // SAFETY: B holds these columns, and there is a bias for each.
@@ -232,7 +260,7 @@ impl Done<'_> {
     /// # Safety
     /// The tile has been written, C and the epilogue's matrices hold its rows and columns.
     #[inline(always)]
-    unsafe fn finish<S: Simd, const STAGED: bool>(self, s: S, rest: Option<Rest>) {
+    unsafe fn finish<S: Simd, const KIND: u8>(self, s: S, rest: Option<Rest>) {
         let Done { p, tile, rows, c, offset } = self;
         let cols = tile.cols;
         let from = Operand { ptr: tile.c, row: tile.c_row, col: 1 };
@@ -252,7 +280,7 @@ impl Done<'_> {
                 }
             }
             // Where the tile is staged, C is transposed and the derivative follows below.
-            Some(Rest::Derivative(activation, saved)) if !STAGED => {
+            Some(Rest::Derivative(activation, saved)) if KIND != STAGE => {
                 let saved = saved.wrapping_offset(offset).cast_mut();
                 for row in 0..rows {
                     // SAFETY: the kernel has just written these contiguous values, and as many were saved.
@@ -264,15 +292,9 @@ impl Done<'_> {
                 }
             }
             Some(Rest::Derivative(..)) => {}
-            Some(Rest::Descend(descent)) => {
-                let (how, grad) = ((descent.rule, descent.scaling), (tile.c.cast_const(), tile.c_row));
-                let to = (offset, p.c_row);
-                // SAFETY: the weights lie like C; the kernel has just written their gradients.
-                unsafe { update_rows(s, how, grad, descent.weights, to, (rows, cols)) };
-                return;
-            }
+            Some(Rest::Descend(_)) => unreachable!("a descent has a sweep of its own"),
         }
-        if STAGED {
+        if KIND == STAGE {
             // SAFETY: C holds these rows and columns.
             unsafe { transpose(s, from, (rows, cols), c, (p.c_col, p.c_row)) };
             if let Some(Rest::Derivative(activation, saved)) = rest {

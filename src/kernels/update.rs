@@ -3,6 +3,7 @@
 //! Written for rows of a tile, so that the product that makes a gradient can use it up while it is in L1.
 
 use super::vector::{load_up_to, store_up_to};
+use crate::buffer::LINE;
 use crate::simd::{Body, Isa, Simd};
 
 /// What is done to each summed gradient before an optimizer sees it: `clamp(grad * scale * coefficient,
@@ -20,10 +21,17 @@ pub(crate) struct Scaling {
 impl Scaling {
     #[inline(always)]
     fn at<S: Simd>(self, s: S, grad: S::V) -> S::V {
-        let (most, least) = (s.splat(self.limit), s.splat(-self.limit));
-        let g = s.mul(s.mul(grad, s.splat(self.scale)), s.splat(self.coefficient));
-        let g = s.select(s.lt(most, g), most, g);
-        s.select(s.lt(g, least), least, g)
+        let mut g = s.mul(grad, s.splat(self.scale));
+        // Each of these would change nothing otherwise, and cost what half of the update costs.
+        if self.coefficient != 1.0 {
+            g = s.mul(g, s.splat(self.coefficient));
+        }
+        if self.limit != f32::INFINITY {
+            let (most, least) = (s.splat(self.limit), s.splat(-self.limit));
+            g = s.select(s.lt(most, g), most, g);
+            g = s.select(s.lt(g, least), least, g);
+        }
+        g
     }
 }
 
@@ -141,6 +149,26 @@ pub(super) struct Places {
     pub weights: *mut f32,
     first: *mut f32,
     second: *mut f32,
+}
+
+impl Places {
+    /// Asks for the optimizer's state of `rows` x `cols` elements, as they lie for [`update_rows`].
+    #[inline(always)]
+    pub(super) fn ask_for_state<S: Simd>(
+        self,
+        s: S,
+        rule: &Rule,
+        (offset, row): (isize, isize),
+        (rows, cols): (usize, usize),
+    ) {
+        for state in [self.first, self.second].into_iter().take(rule.states()) {
+            for i in 0..rows as isize {
+                for j in (0..cols).step_by(LINE) {
+                    s.prefetch(state.wrapping_offset(offset + i * row + j as isize));
+                }
+            }
+        }
+    }
 }
 
 /// Updates `rows` x `cols` elements that begin `offset` after the places, in rows `row` apart, with gradients in rows

@@ -50,11 +50,3 @@ pub(super) unsafe fn store_up_to<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) 
 
 /// More lanes than any instruction set has.
 pub(super) const MOST_LANES: usize = 64;
-
-/// True when every lane is 0, which a NaN is not.
-#[inline(always)]
-pub(super) fn all_zero<S: Simd>(s: S, v: S::V) -> bool {
-    let mut lanes = [0.0; MOST_LANES];
-    write(s, &mut lanes, 0, v);
-    lanes[..S::LANES].iter().all(|&lane| lane == 0.0)
-}

@@ -240,6 +240,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn max_int(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))))
+    }
+
+    #[inline(always)]
     fn shl<const N: u32>(self, a: __m256) -> __m256 {
         intrinsic!(_mm256_castsi256_ps(_mm256_sll_epi32(
             _mm256_castps_si256(a),

@@ -247,6 +247,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn max_int(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))))
+    }
+
+    #[inline(always)]
     fn shl<const N: u32>(self, a: __m512) -> __m512 {
         intrinsic!(_mm512_castsi512_ps(_mm512_sll_epi32(
             _mm512_castps_si512(a),

@@ -145,6 +145,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn add_int(self, a: Self::V, b: Self::V) -> Self::V;
     /// Wrapping subtraction of 32-bit integers.
     fn sub_int(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of 32-bit integers with a sign.
+    fn max_int(self, a: Self::V, b: Self::V) -> Self::V;
     /// Shift of 32-bit integers to the left.
     fn shl<const N: u32>(self, a: Self::V) -> Self::V;
     /// Shift of 32-bit integers to the right, copying the sign.

@@ -250,6 +250,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn max_int(self, a: V, b: V) -> V {
+        zip_bits(a, b, |a, b| a.cast_signed().max(b.cast_signed()).cast_unsigned())
+    }
+
+    #[inline(always)]
     fn shl<const N: u32>(self, a: V) -> V {
         map(a, |a| f32::from_bits(a.to_bits() << N))
     }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::loss::{Bce, BceWithLogits, Mse, cross_entropy, elements};
-use crate::kernels::reduce::all_finite;
+use crate::kernels::reduce::{all_finite, sum_of_samples};
 use crate::matrix::MatRef;
 use crate::simd::Isa;
 
@@ -194,6 +194,7 @@ impl Loss {
     pub(super) fn sum(
         self,
         isa: Isa,
+        outputs: usize,
         y: &[f32],
         targets: Targets,
         values: &[f32],
@@ -208,11 +209,7 @@ impl Loss {
             (Loss::BceWithLogits, _) => elements(isa, BceWithLogits, y, values, terms, delta),
             _ => elements(isa, Mse, y, values, terms, delta),
         }
-        let mut sum = 0.0;
-        for &term in terms.iter() {
-            sum += f64::from(term);
-        }
-        sum
+        sum_of_samples(terms, self.terms(1, outputs))
     }
 }
 

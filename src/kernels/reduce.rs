@@ -46,8 +46,8 @@ impl Body for Most<'_> {
         let mut most = [s.splat(0.0); 4];
         let mut chunks = self.0.chunks_exact(4 * S::LANES);
         for chunk in &mut chunks {
-            for c in 0..4 {
-                most[c] = s.max_int(most[c], s.and(read(s, chunk, c * S::LANES), sign));
+            for (c, most) in most.iter_mut().enumerate() {
+                *most = s.max_int(*most, s.and(read(s, chunk, c * S::LANES), sign));
             }
         }
         let (rest, mut i) = (chunks.remainder(), 0);

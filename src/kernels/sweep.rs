@@ -58,7 +58,7 @@ const PLAIN: u8 = 0;
 const REST: u8 = 1;
 /// Likewise, and tiles go to C by way of a buffer, as its rows are not contiguous.
 const STAGE: u8 = 2;
-/// Tiles are gradients, which go to a buffer and from there into an update.
+/// Tiles are gradients: the kernel updates the weights with them, or they go to a buffer and from there into an update.
 const DESCEND: u8 = 3;
 
 /// Values of A up to which a product may be [`one_tile`].
@@ -148,6 +148,7 @@ impl<const KIND: u8> Body for Sweep<'_, KIND> {
             start: block.start,
             finish,
         };
+        let in_place = matches!(finish, Finish::Descend { .. });
         let mut j = 0;
         while j < block.n {
             tile.cols = width.min(block.n - j);
@@ -172,7 +173,7 @@ impl<const KIND: u8> Body for Sweep<'_, KIND> {
                 let c = p.c.wrapping_offset(place);
                 tile.c_next = c.wrapping_offset(rows as isize * p.c_row);
                 tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
-                if KIND >= STAGE {
+                if KIND == STAGE || (KIND == DESCEND && !in_place) {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                 } else {
                     tile.c = c;
@@ -193,6 +194,7 @@ impl<const KIND: u8> Body for Sweep<'_, KIND> {
                 unsafe { kernel(s, &tile) };
                 match (KIND, rest) {
                     (PLAIN, _) => {}
+                    (DESCEND, _) if in_place => {}
                     (DESCEND, Some(Rest::Descend(descent))) => {
                         let how = (descent.rule, descent.scaling);
                         let (grad, to) = ((buffer.cast_const(), tile.c_row), (p.offset + place, p.c_row));
@@ -242,7 +244,11 @@ fn split(epilogue: Epilogue<'_>, last: bool) -> (Finish, Option<Rest<'_>>) {
         Epilogue::Derivative { activation, saved } => {
             (Finish::Keep, Some(Rest::Derivative(activation, saved)))
         }
-        Epilogue::Descend(descent) => (Finish::Keep, Some(Rest::Descend(descent))),
+        Epilogue::Descend(descent) => {
+            let plain = descent.rule.plain(descent.scaling);
+            let finish = plain.map_or(Finish::Keep, |(scale, rate)| Finish::Descend { scale, rate });
+            (finish, Some(Rest::Descend(descent)))
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) enum Finish {
     Leaky(f32),
     /// `x <= 0 ? 0 : x`.
     Relu,
+    /// `c - rate * (scale * x)`: C holds weights, and x is their gradient.
+    Descend { scale: f32, rate: f32 },
 }
 
 /// The operands of one tile; see the contract above.
@@ -203,7 +205,7 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
         steps!(t.k - ahead,);
 
         match t.finish {
-            Finish::Keep => {}
+            Finish::Keep | Finish::Descend { .. } => {}
             Finish::Relu => {
                 let zero = s.splat(0.0);
                 for i in 0..ROWS {
@@ -219,6 +221,15 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
                         let x = acc[i][j];
                         acc[i][j] = s.select(s.le(x, zero), s.mul(slope, x), x);
                     }
+                }
+            }
+        }
+        if let Finish::Descend { scale, rate } = t.finish {
+            let (scale, rate) = (s.splat(scale), s.splat(-rate));
+            for i in 0..ROWS {
+                for j in 0..NV {
+                    let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
+                    acc[i][j] = s.fma(rate, s.mul(acc[i][j], scale), load!(c.cast_const(), j));
                 }
             }
         }

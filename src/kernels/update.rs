@@ -108,6 +108,21 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
+    /// The factors of an update that is `weight - rate * (scale * gradient)` and nothing else: scale and rate.
+    pub(super) fn plain(&self, scaling: &Scaling) -> Option<(f32, f32)> {
+        match self {
+            Rule::Sgd(rule)
+                if rule.momentum == 0.0
+                    && rule.weight_decay == 0.0
+                    && scaling.coefficient == 1.0
+                    && scaling.limit == f32::INFINITY =>
+            {
+                Some((scaling.scale, rule.learning_rate))
+            }
+            _ => None,
+        }
+    }
+
     /// How many tensors of the optimizer's state there are for each tensor of weights.
     pub(crate) fn states(&self) -> usize {
         match self {

@@ -108,7 +108,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: no instruction.
         unsafe {
             let mut p = p;
-            std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags));
+            std::arch::asm!("/* {0} */", inout(reg) p, options(pure, readonly, nostack, preserves_flags));
             p
         }
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -190,12 +190,11 @@ impl Loss {
         })
     }
 
-    /// The sum over the batch, and its derivative by each output. All arguments have been checked.
+    /// The sum over a batch of so many outputs for each sample, and its derivative by each output. All arguments have been checked.
     pub(super) fn sum(
         self,
         isa: Isa,
-        outputs: usize,
-        y: &[f32],
+        (y, outputs): (&[f32], usize),
         targets: Targets,
         values: &[f32],
         terms: &mut [f32],

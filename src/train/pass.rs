@@ -109,7 +109,7 @@ impl Pass {
         let scope = profile::enter(Phase::Loss, None);
         let last = self.saved.last_mut().unwrap_or_else(|| unreachable!("`build` refuses no layers"));
         loss.check_outputs(op, outputs, &last.y)?;
-        let sum = loss.sum(isa, outputs, &last.y, targets, &self.values, &mut self.terms, &mut last.delta);
+        let sum = loss.sum(isa, (&last.y, outputs), targets, &self.values, &mut self.terms, &mut last.delta);
         if !sum.is_finite() {
             return Err(Error::NotFinite {
                 op,

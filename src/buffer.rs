@@ -26,6 +26,11 @@ impl Buffer {
         Buffer { lines: vec![CacheLine([0.0; LINE]); len.div_ceil(LINE)], len }
     }
 
+    /// Bytes of memory that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.capacity() * size_of::<CacheLine>()
+    }
+
     /// Makes it `len` values long, keeping what there is. Memory that is not needed any more is kept for later.
     pub(crate) fn try_resize(&mut self, len: usize) -> Result<(), TryReserveError> {
         let lines = len.div_ceil(LINE);

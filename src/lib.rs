@@ -22,6 +22,6 @@ pub use nn::{Init, Linear, Mlp, MlpBuilder, Workspace};
 pub use product::{PackedWeights, gemm, linear, linear_packed, matmul};
 pub use simd::Isa;
 pub use train::{
-    Adam, AdamW, Clip, Dataset, EpochReport, Evaluation, FitOptions, History, Loss, Optimizer, Schedule, Sgd,
-    StopReason, Targets, Trainer,
+    Adam, AdamW, Clip, Dataset, EpochReport, Evaluation, FitOptions, History, Loss, Memory, Optimizer,
+    Schedule, Sgd, StopReason, Targets, Trainer,
 };

@@ -144,3 +144,36 @@ fn predicting_allocates_nothing() {
     predict();
     assert_eq!(allocations(predict), 0);
 }
+
+/// Beside weights, optimizer and activations, a trainer holds at most a quarter more.
+#[test]
+fn scratch_is_at_most_a_quarter() {
+    let nets: [(&[usize], usize, bool); 5] = [
+        (&[64, 32, 10], 32, false),
+        (&[784, 512, 256, 10], 64, false),
+        (&[784, 512, 256, 10], 64, true),
+        (&[128, 64, 64, 64], 1024, false),
+        (&[768, 1536, 768], 128, true),
+    ];
+    for (sizes, batch, adam) in nets {
+        // On a thread of its own, whose scratch is that of this network.
+        let memory = std::thread::spawn(move || {
+            let mut builder = Mlp::builder(sizes[0]);
+            for &units in &sizes[1..] {
+                builder = builder.layer(units, Activation::Relu);
+            }
+            let optimizer: Optimizer = if adam { Adam::new(1e-3).into() } else { Sgd::new(1e-3).into() };
+            let mut trainer = Trainer::new(builder.build().unwrap(), Loss::Mse, optimizer).unwrap();
+            let mut numbers = Numbers::new(1);
+            let outputs = sizes[sizes.len() - 1];
+            let (x, t) = (numbers.many(batch * sizes[0]), numbers.many(batch * outputs));
+            let (x, t) = (MatRef::new(&x, batch, sizes[0]), MatRef::new(&t, batch, outputs));
+            trainer.step(x.unwrap(), Targets::Values(t.unwrap())).unwrap();
+            trainer.memory()
+        });
+        let memory = memory.join().unwrap();
+        let needed = memory.weights + memory.optimizer + memory.activations;
+        assert!(memory.scratch > 0 && 4 * memory.scratch <= needed, "{sizes:?} {batch}: {memory:?}");
+        assert_eq!(memory.total(), needed + memory.gradients + memory.scratch);
+    }
+}

@@ -242,11 +242,12 @@ impl Body for Blocked<'_> {
         // A gradient that is not stored cannot be gone on with.
         let whole = matches!(p.epilogue, Epilogue::Descend(_));
         let k_block = if whole { p.k.max(1) } else { balanced(p.k, plan.k_block, 1) };
-        let m_block = balanced(p.m, A_BLOCK / k_block, S::TILE_ROWS);
+        let a_row = if plan.copy_a { copied_stride(k_block) } else { k_block };
+        let m_block = balanced(p.m, A_BLOCK / a_row, S::TILE_ROWS);
         let b_block = if p.m <= m_block { B_BLOCK_ONCE } else { B_BLOCK };
         let n_block = balanced(p.n, b_block / k_block, PANEL);
         let len_b = if plan.pack_b { packed_len(k_block, n_block) } else { 0 };
-        let len_a = if plan.copy_a { m_block * copied_stride(k_block) } else { 0 };
+        let len_a = if plan.copy_a { m_block * a_row } else { 0 };
         let mut buffer = scratch::take(len_a + len_b);
         let (b_scratch, a_scratch) = buffer.split_at_mut(len_b);
         // At least once: without any k, C is still the start value, activated.

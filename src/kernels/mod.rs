@@ -12,7 +12,7 @@ mod pack;
 mod parallel;
 mod peak;
 pub(crate) mod reduce;
-mod scratch;
+pub(crate) mod scratch;
 mod sgemm;
 mod sweep;
 mod tile;

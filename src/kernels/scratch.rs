@@ -1,4 +1,7 @@
 //! Memory for packed operands: one buffer for each thread, aligned to a cache line, grown and kept.
+//!
+//! It holds one block of A and one of packed B (`gemm.rs`): 512 KiB and 8 MiB at most. Gradients that are used up where they
+//! are made cannot be blocked over the batch: there it is 44 values for each sample, where that is more.
 
 use std::cell::Cell;
 
@@ -26,4 +29,12 @@ pub(super) fn give_back(buffer: Buffer) {
     if !buffer.is_empty() {
         SCRATCH.set(buffer);
     }
+}
+
+/// Bytes that this thread keeps.
+pub(crate) fn held() -> usize {
+    let buffer = SCRATCH.take();
+    let bytes = buffer.bytes();
+    SCRATCH.set(buffer);
+    bytes
 }

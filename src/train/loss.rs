@@ -148,7 +148,7 @@ impl Loss {
         }
     }
 
-    /// Checks the targets themselves; values are copied to `values`, row after row.
+    /// Checks the targets themselves. Values that do not lie row after row are copied to `values` so.
     pub(super) fn check_targets(
         self,
         op: &'static str,
@@ -165,8 +165,11 @@ impl Loss {
                 }
                 Ok(())
             }
-            Targets::Values(targets) => {
-                copy_rows(targets, values);
+            Targets::Values(view) => {
+                if targets.in_rows().is_none() {
+                    copy_rows(view, values);
+                }
+                let values = targets.in_rows().unwrap_or(values);
                 if matches!(self, Loss::Bce | Loss::BceWithLogits) {
                     let cure = "targets of binary cross-entropy must be in [0, 1]";
                     return check_range(op, "targets", outputs, values, cure);
@@ -209,6 +212,16 @@ impl Loss {
             _ => elements(isa, Mse, y, values, terms, delta),
         }
         sum_of_samples(terms, self.terms(1, outputs))
+    }
+}
+
+impl<'a> Targets<'a> {
+    /// The values, row after row, where they lie so; nothing for classes.
+    pub(super) fn in_rows(self) -> Option<&'a [f32]> {
+        match self {
+            Targets::Values(view) => view.contiguous(),
+            Targets::Classes(_) => None,
+        }
     }
 }
 

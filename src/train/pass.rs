@@ -63,6 +63,7 @@ pub(super) struct Pass {
     rows: usize,
     outputs: usize,
     saved: Vec<Saved>,
+    /// Targets that do not lie row after row, copied so.
     values: Buffer,
     terms: Buffer,
     /// One row of samples whose rows are not contiguous.
@@ -101,15 +102,17 @@ impl Pass {
         loss.check_shape(op, rows, outputs, targets)?;
         let checks = profile::enter(Phase::Checks, None);
         // Before the data is read: a view that repeats a row by a stride of 0 may be larger than memory.
-        self.resize(op, model, loss, rows)?;
+        self.resize(op, model, loss, rows, targets)?;
         self.check_samples(op, isa, x)?;
         loss.check_targets(op, isa, outputs, targets, &mut self.values)?;
-        checks.leave(|| Work::check(rows * model.inputs() + self.values.len().max(rows)));
+        let given = if matches!(targets, Targets::Classes(_)) { rows } else { rows * outputs };
+        checks.leave(|| Work::check(rows * model.inputs() + given));
         self.forward(isa, model, x)?;
         let scope = profile::enter(Phase::Loss, None);
         let last = self.saved.last_mut().unwrap_or_else(|| unreachable!("`build` refuses no layers"));
         loss.check_outputs(op, outputs, &last.y)?;
-        let sum = loss.sum(isa, (&last.y, outputs), targets, &self.values, &mut self.terms, &mut last.delta);
+        let values = targets.in_rows().unwrap_or(&self.values);
+        let sum = loss.sum(isa, (&last.y, outputs), targets, values, &mut self.terms, &mut last.delta);
         if !sum.is_finite() {
             return Err(Error::NotFinite {
                 op,
@@ -119,7 +122,7 @@ impl Pass {
                 layer: self.saved.iter().position(|saved| !all_finite(isa, &saved.y)),
             });
         }
-        scope.leave(|| Work::loss(rows * outputs, self.values.len().max(rows), self.terms.len()));
+        scope.leave(|| Work::loss(rows * outputs, given, self.terms.len()));
         let count = self.terms.len() as u64;
         Ok(Measured { sum, count })
     }
@@ -238,8 +241,22 @@ impl Pass {
         }
     }
 
+    /// Bytes of what the layers leave, and of what else a batch needs.
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        let layer = |saved: &Saved| saved.z.bytes() + saved.y.bytes() + saved.delta.bytes();
+        let rest = self.values.bytes() + self.terms.bytes() + 4 * self.gathered.capacity();
+        (self.saved.iter().map(layer).sum(), rest)
+    }
+
     /// Makes the buffers fit a batch of so many rows.
-    fn resize(&mut self, op: &'static str, model: &Mlp, loss: Loss, rows: usize) -> Result<()> {
+    fn resize(
+        &mut self,
+        op: &'static str,
+        model: &Mlp,
+        loss: Loss,
+        rows: usize,
+        targets: Targets,
+    ) -> Result<()> {
         let layers = model.layers();
         self.saved.resize_with(layers.len(), Saved::default);
         for (layer, saved) in layers.iter().zip(&mut self.saved) {
@@ -252,9 +269,9 @@ impl Pass {
         let outputs = model.outputs();
         let terms = loss.terms(1, outputs);
         resize(op, &mut self.terms, rows, terms)?;
-        let values = match loss {
-            Loss::CrossEntropy { .. } => 0,
-            _ => outputs,
+        let values = match targets {
+            Targets::Values(view) if view.contiguous().is_none() => outputs,
+            _ => 0,
         };
         resize(op, &mut self.values, rows, values)?;
         (self.rows, self.outputs) = (rows, outputs);

@@ -107,6 +107,11 @@ impl State {
         })
     }
 
+    /// Bytes that are remembered.
+    pub(super) fn bytes(&self) -> usize {
+        self.memories.iter().flatten().map(|memory| memory.first.bytes() + memory.second.bytes()).sum()
+    }
+
     /// Forgets what is known of the weights: they have been replaced.
     pub(super) fn forget_limits(&mut self) {
         for memory in self.memories.iter_mut().flatten() {

@@ -41,14 +41,14 @@ use crate::simd::Isa;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Trainer {
-    model: Mlp,
+    pub(super) model: Mlp,
     loss: Loss,
     optimizer: Optimizer,
     clip: Clip,
-    state: State,
-    pass: Pass,
+    pub(super) state: State,
+    pub(super) pass: Pass,
     /// Empty as long as every gradient is used up where it is made.
-    gradients: Vec<Gradient>,
+    pub(super) gradients: Vec<Gradient>,
     /// Terms of the loss whose gradients have been summed since the last update.
     pending: u64,
     steps: u64,

@@ -32,6 +32,26 @@ fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     assert_ne!(run(1), run(2));
 }
 
+/// Two epochs in one fit are not the first one twice; and each takes every sample once: at a rate of 0 its loss is that
+/// of the data, but for roundings.
+#[test]
+fn each_epoch_has_an_order_of_its_own() {
+    let (data, options) = (line(50), FitOptions::new().batch_size(7));
+    let (mut once, mut twice) = (trainer(0.1), trainer(0.1));
+    once.fit(&data, &options.clone().epochs(2)).unwrap();
+    for _ in 0..2 {
+        twice.fit(&data, &options.clone().epochs(1)).unwrap();
+    }
+    assert_ne!(once.model(), twice.model());
+    let mut still = trainer(0.0);
+    let history = still.fit(&data, &options.epochs(3)).unwrap();
+    let whole = still.evaluate(&data).unwrap().loss;
+    assert!(
+        history.epochs.iter().all(|epoch| (epoch.train_loss - whole).abs() < 1e-6 * whole),
+        "{history:?}"
+    );
+}
+
 #[test]
 fn the_short_last_batch_is_kept() {
     let mut trainer = trainer(0.1);
@@ -96,6 +116,31 @@ fn it_stops_for_each_reason() {
         .unwrap();
     assert_eq!(history.stop, StopReason::TimeLimit);
     assert!((1..=3).contains(&history.epochs.len()), "{history:?}");
+}
+
+/// Exactly when the rule says so, worked out from the losses of a fit that goes on.
+#[test]
+fn patience_ends_where_the_losses_say() {
+    let (data, options) = (line(40), FitOptions::new().epochs(60).batch_size(8));
+    let losses: Vec<f32> = {
+        let history = trainer(0.1).fit(&data, &options).unwrap();
+        history.epochs.iter().map(|epoch| epoch.train_loss).collect()
+    };
+    let mut lengths = Vec::new();
+    for (patience, min_delta) in [(1, 0.01), (3, 0.01), (3, 0.001), (2, 0.0)] {
+        let (mut mark, mut waited) = (f32::INFINITY, 0);
+        let improves = |loss: &f32| {
+            let enough = *loss < mark && mark - loss >= min_delta;
+            (mark, waited) = if enough { (*loss, 0) } else { (mark, waited + 1) };
+            waited == patience
+        };
+        let want = losses.iter().position(improves).map_or(losses.len(), |epoch| epoch + 1);
+        let options = options.clone().patience(patience).min_delta(min_delta);
+        let history = trainer(0.1).fit(&data, &options).unwrap();
+        assert_eq!(history.epochs.len(), want, "patience {patience}, min_delta {min_delta}, {losses:?}");
+        lengths.push(want);
+    }
+    assert!(lengths[0] < lengths[1] && lengths[1] < lengths[2] && lengths[2] < lengths[3], "{lengths:?}");
 }
 
 /// The validation data lie on another line: the better the network is on the training data, the worse it is on them.
@@ -323,6 +368,19 @@ fn bad_data_and_options_are_refused_before_anything_changes() {
     assert!(Dataset::values(Matrix::zeros(2, 2), Matrix::zeros(3, 1)).is_err());
     assert!(data.split(11, 0).is_err() && data.stratified_split(2, 0).is_err());
 }
+
+/// The order that a seed gives is part of every seeded result: it must survive an upgrade of the generator.
+#[test]
+fn the_order_of_a_seed_never_changes() {
+    let x = Matrix::from_vec(100, 1, (0..100).map(|i| i as f32).collect()).unwrap();
+    let data = Dataset::classes(x, vec![0; 100]).unwrap();
+    let chosen = |(_, held_out): (Dataset, Dataset)| {
+        (0..held_out.len()).map(|i| held_out.x().get(i, 0).unwrap() as u32).collect::<Vec<_>>()
+    };
+    assert_eq!(chosen(data.split(6, 42).unwrap()), PINNED_SPLIT);
+    assert_eq!(chosen(data.stratified_split(6, 42).unwrap()), PINNED_SPLIT);
+}
+const PINNED_SPLIT: [u32; 6] = [0, 21, 27, 32, 64, 86];
 
 #[test]
 fn a_stratified_split_keeps_the_shares() {

@@ -32,6 +32,26 @@ fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     assert_ne!(run(1), run(2));
 }
 
+/// Two epochs in one fit are not the first one twice; and each takes every sample once: at a rate of 0 its loss is that
+/// of the data, but for roundings.
+#[test]
+fn each_epoch_has_an_order_of_its_own() {
+    let (data, options) = (line(50), FitOptions::new().batch_size(7));
+    let (mut once, mut twice) = (trainer(0.1), trainer(0.1));
+    once.fit(&data, &options.clone().epochs(2)).unwrap();
+    for _ in 0..2 {
+        twice.fit(&data, &options.clone().epochs(1)).unwrap();
+    }
+    assert_ne!(once.model(), twice.model());
+    let mut still = trainer(0.0);
+    let history = still.fit(&data, &options.epochs(3)).unwrap();
+    let whole = still.evaluate(&data).unwrap().loss;
+    assert!(
+        history.epochs.iter().all(|epoch| (epoch.train_loss - whole).abs() < 1e-6 * whole),
+        "{history:?}"
+    );
+}
+
 #[test]
 fn the_short_last_batch_is_kept() {
     let mut trainer = trainer(0.1);
@@ -85,6 +105,61 @@ fn it_stops_for_each_reason() {
         })
         .unwrap();
     assert_eq!((history.stop, history.epochs.len()), (StopReason::Callback, 5));
+
+    // Ten milliseconds for each epoch: the third one ends too late, if not an earlier one.
+    let options = options.time_limit(Duration::from_millis(25));
+    let history = trainer(0.1)
+        .fit_with(&data, &options, |_| {
+            std::thread::sleep(Duration::from_millis(10));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(history.stop, StopReason::TimeLimit);
+    assert!((1..=3).contains(&history.epochs.len()), "{history:?}");
+}
+
+/// Exactly when the rule says so, worked out from the losses of a fit that goes on.
+#[test]
+fn patience_ends_where_the_losses_say() {
+    let (data, options) = (line(40), FitOptions::new().epochs(60).batch_size(8));
+    let losses: Vec<f32> = {
+        let history = trainer(0.1).fit(&data, &options).unwrap();
+        history.epochs.iter().map(|epoch| epoch.train_loss).collect()
+    };
+    let mut lengths = Vec::new();
+    for (patience, min_delta) in [(1, 0.01), (3, 0.01), (3, 0.001), (2, 0.0)] {
+        let (mut mark, mut waited) = (f32::INFINITY, 0);
+        let improves = |loss: &f32| {
+            let enough = *loss < mark && mark - loss >= min_delta;
+            (mark, waited) = if enough { (*loss, 0) } else { (mark, waited + 1) };
+            waited == patience
+        };
+        let want = losses.iter().position(improves).map_or(losses.len(), |epoch| epoch + 1);
+        let options = options.clone().patience(patience).min_delta(min_delta);
+        let history = trainer(0.1).fit(&data, &options).unwrap();
+        assert_eq!(history.epochs.len(), want, "patience {patience}, min_delta {min_delta}, {losses:?}");
+        lengths.push(want);
+    }
+    assert!(lengths[0] < lengths[1] && lengths[1] < lengths[2] && lengths[2] < lengths[3], "{lengths:?}");
+}
+
+/// The validation data lie on another line: the better the network is on the training data, the worse it is on them.
+#[test]
+fn patience_and_the_best_weights_look_at_the_validation_loss() {
+    let (data, x) = (line(40), line(40));
+    let percycle::Targets::Values(y) = x.targets() else { unreachable!() };
+    let x = Matrix::from_vec(40, 2, (0..40).flat_map(|i| x.x().row(i).unwrap().to_vec()).collect()).unwrap();
+    let y = Matrix::from_vec(40, 1, (0..40).map(|i| -y.get(i, 0).unwrap()).collect()).unwrap();
+    let options = FitOptions::new().epochs(50).batch_size(8).patience(4);
+    let watching = options.clone().validation(Dataset::values(x, y).unwrap());
+
+    let mut best = trainer(0.1);
+    let history = best.fit(&data, &watching.restore_best(true)).unwrap();
+    assert_eq!((history.stop, history.best, history.epochs.len()), (StopReason::Patience, 0, 5));
+    let mut first = trainer(0.1);
+    first.fit(&data, &options.clone().epochs(1)).unwrap();
+    assert_eq!(best.model(), first.model());
+    assert!(trainer(0.1).fit(&data, &options).unwrap().epochs.len() > 5, "the training loss went on falling");
 }
 
 #[test]
@@ -114,6 +189,19 @@ fn the_best_weights_come_back() {
     assert!(history.best + 1 < history.epochs.len(), "the last epoch must not be the best");
     assert!(history.epochs.iter().all(|epoch| epoch.validation_loss.unwrap() >= best));
     assert_eq!(trainer.evaluate(&data).unwrap().loss, best);
+}
+
+/// Without validation data the training loss decides; what comes back are the weights with which that epoch ended.
+#[test]
+fn the_best_weights_come_back_by_the_training_loss() {
+    let options = FitOptions::new().batch_size(8).schedule(Schedule::exponential(1.15));
+    let data = line(40);
+    let mut restored = trainer(0.03);
+    let history = restored.fit(&data, &options.clone().epochs(30).restore_best(true)).unwrap();
+    assert!(history.best + 1 < history.epochs.len(), "the last epoch must not be the best");
+    let mut stopped = trainer(0.03);
+    stopped.fit(&data, &options.epochs(history.best + 1)).unwrap();
+    assert_eq!(restored.model(), stopped.model());
 }
 
 #[test]
@@ -147,6 +235,56 @@ fn numbers_that_break_stop_the_fit_with_the_last_good_weights() {
         }
         assert_eq!(good.model(), broken.model());
     }
+}
+
+/// Three updates in an epoch: the rate of the second epoch makes its first update large and the loss of the next batch
+/// infinite.
+#[test]
+fn the_epoch_and_the_step_that_broke_are_named() {
+    let mut broken = trainer(0.1);
+    let options = FitOptions::new().epochs(9).batch_size(16).schedule(Schedule::exponential(1e30));
+    let error = broken.fit(&line(40), &options).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { epoch: 2, step: 5, layer: None, .. }), "{error}");
+    assert!(error.to_string().contains("in epoch 2, step 5"), "{error}");
+    assert_eq!((broken.steps(), broken.learning_rate()), (4, 0.1));
+}
+
+#[test]
+fn evaluation_refuses_what_does_not_fit() {
+    let loss = Loss::CrossEntropy { label_smoothing: 0.0 };
+    let mlp = Mlp::builder(2).layer(3, Activation::Identity).build().unwrap();
+    let mut trainer = Trainer::new(mlp, loss, Adam::new(0.1)).unwrap();
+    let before = trainer.model().clone();
+    let mut refused = |data: percycle::Result<Dataset>| {
+        let error = trainer.evaluate(&data.unwrap()).unwrap_err().to_string();
+        assert_eq!(trainer.model(), &before, "{error}");
+        error
+    };
+    let zeros = Matrix::zeros;
+    assert!(refused(Dataset::classes(zeros(0, 2), vec![])).contains("the data is empty"));
+    // More samples than are measured at once: all of them are meant.
+    assert!(refused(Dataset::classes(zeros(1300, 3), vec![0; 1300])).contains("x is 1300x3"));
+    assert!(refused(Dataset::values(zeros(1300, 2), zeros(1300, 3))).contains("takes classes"));
+    let mut classes = vec![0; 1300];
+    classes[1200] = 3;
+    assert!(refused(Dataset::classes(zeros(1300, 2), classes)).contains("target 1200 is class 3"));
+}
+
+/// A network that ends in no sigmoid gives what is no probability for one sample only: it is that one that is named,
+/// whatever the order and the batches.
+#[test]
+fn the_sample_that_bce_cannot_take_is_named() {
+    let mut mlp = Mlp::builder(1).layer(1, Activation::Identity).build().unwrap();
+    mlp.layers_mut()[0].set_weight(Matrix::from_vec(1, 1, vec![1.0]).unwrap().view()).unwrap();
+    mlp.layers_mut()[0].set_bias(&[0.0]).unwrap();
+    let mut trainer = Trainer::new(mlp, Loss::Bce, Sgd::new(0.0)).unwrap();
+    let mut x = vec![0.5; 700];
+    x[603] = 1.5;
+    let data = Dataset::values(Matrix::from_vec(700, 1, x).unwrap(), Matrix::zeros(700, 1)).unwrap();
+    let says = "the network's output[603, 0] is 1.5";
+    assert!(trainer.evaluate(&data).unwrap_err().to_string().contains(says));
+    let error = trainer.fit(&data, &FitOptions::new()).unwrap_err().to_string();
+    assert!(error.contains(says), "{error}");
 }
 
 #[test]
@@ -196,6 +334,32 @@ fn bad_data_and_options_are_refused_before_anything_changes() {
     assert!(refused(&wide, options()).contains("x is 4x3"));
     let classes = Dataset::classes(Matrix::zeros(4, 2), vec![0; 4]).unwrap();
     assert!(refused(&classes, options()).contains("takes values"));
+    assert!(refused(&data, options().validation(wide)).contains("x is 4x3"));
+    assert!(refused(&data, options().validation(classes)).contains("takes values"));
+
+    // The last sample of many, before the first update.
+    let mut trainer = self::trainer(0.1);
+    let before = trainer.model().clone();
+    let mut y = vec![0.5; 100];
+    y[99] = 1.01;
+    let x = Matrix::zeros(100, 2);
+    for (loss, data, says) in [
+        (
+            Loss::BceWithLogits,
+            Dataset::values(x.clone(), Matrix::from_vec(100, 1, y).unwrap()).unwrap(),
+            "targets[99, 0] is 1.01",
+        ),
+        (
+            Loss::CrossEntropy { label_smoothing: 0.0 },
+            Dataset::classes(x, (0..100).map(|i| i / 99).collect()).unwrap(),
+            "target 99 is class 1",
+        ),
+    ] {
+        trainer = Trainer::new(before.clone(), loss, Sgd::new(0.1)).unwrap();
+        let error = trainer.fit(&data, &options()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert_eq!((trainer.model(), trainer.steps()), (&before, 0));
+    }
 
     let nan = Matrix::from_vec(1, 2, vec![0.0, f32::NAN]).unwrap();
     let error = Dataset::classes(nan, vec![0]).unwrap_err().to_string();
@@ -204,6 +368,19 @@ fn bad_data_and_options_are_refused_before_anything_changes() {
     assert!(Dataset::values(Matrix::zeros(2, 2), Matrix::zeros(3, 1)).is_err());
     assert!(data.split(11, 0).is_err() && data.stratified_split(2, 0).is_err());
 }
+
+/// The order that a seed gives is part of every seeded result: it must survive an upgrade of the generator.
+#[test]
+fn the_order_of_a_seed_never_changes() {
+    let x = Matrix::from_vec(100, 1, (0..100).map(|i| i as f32).collect()).unwrap();
+    let data = Dataset::classes(x, vec![0; 100]).unwrap();
+    let chosen = |(_, held_out): (Dataset, Dataset)| {
+        (0..held_out.len()).map(|i| held_out.x().get(i, 0).unwrap() as u32).collect::<Vec<_>>()
+    };
+    assert_eq!(chosen(data.split(6, 42).unwrap()), PINNED_SPLIT);
+    assert_eq!(chosen(data.stratified_split(6, 42).unwrap()), PINNED_SPLIT);
+}
+const PINNED_SPLIT: [u32; 6] = [0, 21, 27, 32, 64, 86];
 
 #[test]
 fn a_stratified_split_keeps_the_shares() {

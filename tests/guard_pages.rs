@@ -4,7 +4,10 @@
 mod common;
 
 use common::Numbers;
-use percycle::{Activation, Isa, MatMut, MatRef, PackedWeights, gemm, linear, linear_packed};
+use percycle::{
+    Activation, Adam, Clip, Isa, Loss, MatMut, MatRef, Mlp, PackedWeights, Sgd, Targets, Trainer, Workspace,
+    gemm, linear, linear_packed, math,
+};
 use region::{Allocation, Protection};
 
 /// Room for values between two pages that cannot be touched.
@@ -60,6 +63,7 @@ fn layout(rows: usize, cols: usize, which: usize) -> (usize, usize, usize) {
 
 #[test]
 fn products_stay_inside_their_operands() {
+    use Activation::{Identity, LeakyRelu, Relu, Tanh};
     let mut numbers = Numbers::new(1);
     let sizes = [1, 2, 3, 5, 6, 7, 12, 13, 16, 17, 31, 33];
     let mut shapes: Vec<(usize, usize, usize)> = vec![
@@ -71,6 +75,9 @@ fn products_stay_inside_their_operands() {
         (17, 33, 33),
         (40, 1, 35),
         (1, 40, 35),
+        // In blocks, copied and packed.
+        (2, 33, 1030),
+        (200, 130, 700),
     ];
     for m in [1, 2, 3, 4, 6, 7, 12, 13] {
         for n in sizes {
@@ -97,11 +104,14 @@ fn products_stay_inside_their_operands() {
                             let c = MatMut::strided(c.slice_mut(), m, n, rc, cc).unwrap();
                             gemm(alpha, a, b, beta, c).unwrap();
                         }
-                        let y = MatMut::strided(c.slice_mut(), m, n, rc, cc).unwrap();
-                        linear(a, b, Some(bias.slice()), Activation::Tanh, y).unwrap();
-                        let y = MatMut::strided(c.slice_mut(), m, n, rc, cc).unwrap();
                         let packed = PackedWeights::new(b);
-                        linear_packed(a, &packed, Some(bias.slice()), Activation::Relu, y).unwrap();
+                        // Finished in registers, and afterwards.
+                        for activation in [Identity, Relu, LeakyRelu(0.1), Tanh] {
+                            let y = MatMut::strided(c.slice_mut(), m, n, rc, cc).unwrap();
+                            linear(a, b, Some(bias.slice()), activation, y).unwrap();
+                            let y = MatMut::strided(c.slice_mut(), m, n, rc, cc).unwrap();
+                            linear_packed(a, &packed, Some(bias.slice()), activation, y).unwrap();
+                        }
                     }
                 }
             }
@@ -122,6 +132,61 @@ fn activations_stay_inside_their_slices() {
                         let mut gradient = Guarded::new(len, at_end, || numbers.next());
                         activation.apply(xs.slice_mut()).unwrap();
                         activation.gradient(xs.slice(), gradient.slice_mut()).unwrap();
+                    }
+                }
+            }
+            for function in [math::exp, math::log, math::tanh, math::erf, math::sigmoid] {
+                for len in 0..40 {
+                    for at_end in [true, false] {
+                        let mut xs = Guarded::new(len, at_end, || numbers.next());
+                        function(xs.slice_mut()).unwrap();
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Samples, targets and predictions in every layout; the buffers between them belong to the crate: see `tests/fence.rs`.
+#[test]
+fn training_and_predicting_stay_inside_their_batches() {
+    let mut numbers = Numbers::new(3);
+    let cross_entropy = Loss::CrossEntropy { label_smoothing: 0.1 };
+    for isa in Isa::available() {
+        isa.pin(|| {
+            for (loss, last) in [
+                (Loss::Mse, Activation::Identity),
+                (Loss::Bce, Activation::Sigmoid),
+                (Loss::BceWithLogits, Activation::Identity),
+                (cross_entropy, Activation::Identity),
+            ] {
+                let network = Mlp::builder(17).layer(9, Activation::Gelu).layer(5, last).build().unwrap();
+                let trainer = |optimizer| Trainer::new(network.clone(), loss, optimizer).unwrap();
+                let plain = trainer(percycle::Optimizer::from(Sgd::new(0.1)));
+                let clipped = trainer(Adam::new(0.1).into()).with_clip(Clip::GlobalNorm(1.0)).unwrap();
+                for rows in [1, 3, 6, 12, 13, 25] {
+                    for layouts in 0..8 {
+                        let (rx, cx, x_len) = layout(rows, 17, layouts % 4);
+                        let (rt, ct, t_len) = layout(rows, 5, (layouts + layouts / 4) % 4);
+                        let at_end = layouts < 4;
+                        let x = Guarded::new(x_len, at_end, || numbers.next());
+                        let values = Guarded::new(t_len, at_end, || numbers.next().abs());
+                        let classes = Guarded::new(rows, at_end, || f32::from_bits(4));
+                        let mut y = Guarded::new(t_len, at_end, || f32::NAN);
+                        let x = MatRef::strided(x.slice(), rows, 17, rx, cx).unwrap();
+                        let targets = match loss {
+                            Loss::CrossEntropy { .. } => {
+                                Targets::Classes(bytemuck::cast_slice(classes.slice()))
+                            }
+                            _ => Targets::Values(MatRef::strided(values.slice(), rows, 5, rt, ct).unwrap()),
+                        };
+                        for mut trainer in [plain.clone(), clipped.clone()] {
+                            trainer.step(x, targets).unwrap();
+                            trainer.accumulate(x, targets).unwrap();
+                            trainer.apply().unwrap();
+                        }
+                        let y = MatMut::strided(y.slice_mut(), rows, 5, rt, ct).unwrap();
+                        network.predict_into(x, &mut Workspace::new(), y).unwrap();
                     }
                 }
             }

@@ -149,33 +149,72 @@ fn every_layout_alpha_and_beta() {
 /// or copied.
 #[test]
 fn across_block_edges() {
-    alone(|| {
-        on_every_isa(|isa| {
-            let mut numbers = Numbers::new(3);
-            for (m, n, k) in [
-                (2, 3, 1023),
-                (13, 33, 1024),
-                (7, 20, 1025),
-                (13, 50, 2049),
-                (3, 1100, 130),
-                (200, 520, 40),
-                (25, 4200, 33),
-                (193, 513, 257),
-                (5, 700, 1100),
-                (131, 130, 1030),
-                (17, 2150, 1024),
-            ] {
-                for transposed in 0..4 {
-                    let a = Stored::new(m, k, transposed & 1, || numbers.next());
-                    let b = Stored::new(k, n, transposed >> 1, || numbers.next());
+    let mut numbers = Numbers::new(3);
+    for (m, n, k) in [
+        (2, 3, 1023),
+        (13, 33, 1024),
+        (7, 20, 1025),
+        (13, 50, 2049),
+        (3, 1100, 130),
+        (200, 520, 40),
+        (25, 4200, 33),
+        (193, 513, 257),
+        (5, 700, 1100),
+        (131, 130, 1030),
+        (17, 2150, 1024),
+        (600, 140, 300),
+    ] {
+        for transposed in 0..4 {
+            let a = Stored::new(m, k, transposed & 1, || numbers.next());
+            let b = Stored::new(k, n, transposed >> 1, || numbers.next());
+            let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
+            alone(|| {
+                on_every_isa(|isa| {
                     let mut c = Stored::new(m, n, 0, || f32::NAN);
                     matmul(a.view(), b.view(), c.view_mut()).unwrap();
-                    let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
                     c.check(&want, || format!("{isa} {m}x{n}x{k} transposes {transposed}"));
-                }
-            }
-        })
-    });
+                });
+            });
+        }
+    }
+}
+
+/// Only the first block of k begins at `beta * C`, each copy of A is multiplied by alpha, and C is reached by way of a
+/// buffer where its columns are strided. The last but one shape has several blocks in all three directions.
+#[test]
+fn factors_across_block_edges() {
+    let mut numbers = Numbers::new(12);
+    for ((m, n, k), layouts, alpha, beta) in [
+        ((13, 50, 2049), [0, 0, 3], 0.3, 0.7),
+        ((13, 50, 2049), [0, 1, 1], 1.0, 1.0),
+        ((140, 130, 1030), [1, 0, 4], -2.0, 0.0),
+        ((140, 130, 1030), [4, 3, 0], 1.0, -0.5),
+        ((17, 2150, 1024), [0, 0, 2], 0.3, 1.0),
+        ((600, 140, 300), [1, 0, 1], 0.3, 0.7),
+        ((200, 520, 700), [2, 2, 0], -0.7, 0.3),
+        ((129, 2080, 2048), [0, 1, 0], 0.3, 0.7),
+        ((2080, 17, 1100), [1, 1, 1], 1.0, 0.7),
+    ] {
+        let a = Stored::new(m, k, layouts[0], || numbers.next());
+        let b = Stored::new(k, n, layouts[1], || numbers.next());
+        let before = numbers.many(m * n);
+        let want = reference::gemm(alpha, a.mat(), b.mat(), beta, Mat::row_major(&before, m, n));
+        alone(|| {
+            on_every_isa(|isa| {
+                let what = || format!("{isa} {m}x{n}x{k} layouts {layouts:?} {alpha} {beta}");
+                let old = || {
+                    let mut old = before.iter().copied();
+                    Stored::new(m, n, layouts[2], || old.next().filter(|_| beta != 0.0).unwrap_or(f32::NAN))
+                };
+                let mut c = old();
+                gemm(alpha, a.view(), b.view(), beta, c.view_mut()).unwrap();
+                c.check(&want, what);
+                let mut c = old();
+                raw(alpha, &a, &b, beta, &mut c);
+                c.check(&want, what);
+            });
+        });
+    }
 }
 
 const ACTIVATIONS: [(Activation, scalar::Activation); 8] = [
@@ -295,31 +334,98 @@ fn nan_and_infinity_follow_the_chain() {
     });
 }
 
+/// Infinities and NaNs of single elements go their way across blocks, and not into the rows and columns beside them:
+/// read in place, packed for the call or beforehand, with the roles swapped.
+#[test]
+fn nan_and_infinity_stay_in_their_rows_and_columns() {
+    let mut numbers = Numbers::new(13);
+    for (m, n, k) in [(200, 140, 1100), (13, 37, 1100), (16, 300, 1100)] {
+        for layout in [0, 1] {
+            let mut a: Vec<f32> = numbers.many(m * k);
+            let mut b: Vec<f32> = numbers.many(k * n);
+            a[3 * k + 10] = f32::INFINITY;
+            // The next one is NaN from its second block on, the one after from its last step on.
+            (a[5 * k + 10], a[5 * k + 1050]) = (f32::INFINITY, f32::NEG_INFINITY);
+            a[m * k - 1] = f32::NAN;
+            // 0 times infinity, and what begins in B.
+            (b[10 * n + 4], b[1060 * n + 6]) = (0.0, f32::NEG_INFINITY);
+            b[k * n - 1] = f32::MAX;
+            let stored = |data: &[f32], rows, cols| {
+                let mut data = data.iter().copied();
+                Stored::new(rows, cols, layout, || data.next().unwrap())
+            };
+            let (x, w) = (stored(&a, m, k), stored(&b, k, n));
+            let packed = PackedWeights::new(w.view());
+            let mut bias = numbers.many(n);
+            (bias[1], bias[2]) = (f32::NAN, f32::INFINITY);
+            let want = reference::linear(x.mat(), w.mat(), Some(&bias), scalar::Activation::LeakyRelu(0.1));
+            let broken = want.iter().filter(|y| !y.is_finite()).count();
+            assert!(broken > m && broken < m * n / 2, "{broken} of {m}x{n} are not finite");
+            alone(|| {
+                on_every_isa(|isa| {
+                    let what = || format!("{isa} {m}x{n}x{k} layout {layout}");
+                    let activation = Activation::LeakyRelu(0.1);
+                    let mut y = Stored::new(m, n, layout, || 0.0);
+                    linear(x.view(), w.view(), Some(&bias), activation, y.view_mut()).unwrap();
+                    y.check(&want, what);
+                    let mut y = Stored::new(m, n, layout, || 0.0);
+                    linear_packed(x.view(), &packed, Some(&bias), activation, y.view_mut()).unwrap();
+                    y.check(&want, what);
+                });
+            });
+        }
+    }
+}
+
+/// A sum that is -0 (only a bias can begin one) becomes +0 in ReLU, in registers as everywhere, and stays what it is
+/// elsewhere.
+#[test]
+fn minus_zero_goes_through_activations() {
+    on_every_isa(|isa| {
+        for (m, n, k) in [(3, 5, 2), (13, 70, 2), (3, 5, 1100), (40, 5, 2)] {
+            let (x, w) = (Stored::new(m, k, 0, || 0.0), Stored::new(k, n, 0, || -1.5));
+            let bias = vec![-0.0; n];
+            for (activation, reference_activation) in ACTIVATIONS {
+                let want = reference::linear(x.mat(), w.mat(), Some(&bias), reference_activation);
+                let mut y = Stored::new(m, n, 2, || f32::NAN);
+                linear(x.view(), w.view(), Some(&bias), activation, y.view_mut()).unwrap();
+                y.check(&want, || format!("{isa} {m}x{n}x{k} {activation:?}"));
+            }
+        }
+    });
+}
+
 /// Small integers, after benchdnn: every partial sum is an integer below 2^24, so the result is exact whatever the order,
 /// and equals integer arithmetic. Mistrusted when mostly zero: a kernel that writes nothing must not pass.
 #[test]
 fn integers_are_exact() {
     on_every_isa(|isa| {
         let mut numbers = Numbers::new(7);
-        for (m, n, k) in [(8, 8, 8), (33, 65, 129), (100, 10, 700), (64, 64, 1500)] {
-            let mut integer = |bound: f32| (numbers.next() * bound).round();
-            let a = Matrix::from_vec(m, k, (0..m * k).map(|_| integer(31.0)).collect()).unwrap();
-            let b = Matrix::from_vec(k, n, (0..k * n).map(|_| integer(63.0)).collect()).unwrap();
-            let mut c = Matrix::from_vec(m, n, vec![f32::NAN; m * n]).unwrap();
-            matmul(a.view(), b.view(), c.view_mut()).unwrap();
-            let mut zeros = 0;
-            for i in 0..m {
-                for j in 0..n {
-                    let term = |p: usize| a.as_slice()[i * k + p] as i64 * b.as_slice()[p * n + j] as i64;
-                    let want: i64 = (0..k).map(term).sum();
-                    zeros += usize::from(want == 0);
-                    assert_eq!(c.as_slice()[i * n + j] as i64, want, "{isa} {m}x{n}x{k} ({i}, {j})");
+        for (m, n, k) in [(8, 8, 8), (33, 65, 129), (100, 10, 700), (64, 64, 1500), (13, 200, 2500)] {
+            let mut integers = |rows, cols, bound: f32| {
+                let values = (0..rows * cols).map(|_| (numbers.next() * bound).round());
+                Matrix::from_vec(rows, cols, values.collect()).unwrap()
+            };
+            let (a, b, before) = (integers(m, k, 31.0), integers(k, n, 63.0), integers(m, n, 99.0));
+            // As many terms as k, of 2 x 31 x 63 at most, and 3 x 99: less than 2^24.
+            for (alpha, beta) in [(1.0, 0.0), (2.0, -3.0)] {
+                let mut c = before.clone();
+                gemm(alpha, a.view(), b.view(), beta, c.view_mut()).unwrap();
+                let mut zeros = 0;
+                for i in 0..m {
+                    for j in 0..n {
+                        let term = |p: usize| a.as_slice()[i * k + p] as i64 * b.as_slice()[p * n + j] as i64;
+                        let sum: i64 = (0..k).map(term).sum();
+                        let want = alpha as i64 * sum + beta as i64 * before.as_slice()[i * n + j] as i64;
+                        zeros += usize::from(want == 0);
+                        assert_eq!(c.as_slice()[i * n + j] as i64, want, "{isa} {m}x{n}x{k} ({i}, {j})");
+                    }
                 }
+                assert!(
+                    zeros * 4 < m * n,
+                    "{zeros} zeros in {m}x{n}: the test would not notice a kernel that does nothing"
+                );
             }
-            assert!(
-                zeros * 4 < m * n,
-                "{zeros} zeros in {m}x{n}: the test would not notice a kernel that does nothing"
-            );
         }
     });
 }
@@ -393,23 +499,38 @@ fn sgemm_takes_negative_strides() {
 #[cfg(feature = "rayon")]
 #[test]
 fn the_number_of_threads_changes_nothing() {
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let pools = [1, 2, 5].map(|threads| (threads, pool(threads)));
     let mut numbers = Numbers::new(10);
     for (m, n, k) in [(300, 130, 90), (70, 700, 100), (128, 128, 300), (1, 3000, 1100), (3000, 1, 1100)] {
-        let a = Stored::new(m, k, 0, || numbers.next());
-        let b = Stored::new(k, n, 0, || numbers.next());
-        let packed = PackedWeights::new(b.view());
-        let bias = numbers.many(n);
-        let want = reference::gemm(1.0, a.mat(), b.mat(), 0.0, NOTHING);
-        let want_linear = reference::linear(a.mat(), b.mat(), Some(&bias), scalar::Activation::Silu);
-        for threads in [1, 2, 5] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut c = Stored::new(m, n, 2, || f32::NAN);
-            pool.install(|| matmul(a.view(), b.view(), c.view_mut())).unwrap();
-            c.check(&want, || format!("{m}x{n}x{k} on {threads} threads"));
-            let mut c = Stored::new(m, n, 3, || f32::NAN);
-            pool.install(|| linear_packed(a.view(), &packed, Some(&bias), Activation::Silu, c.view_mut()))
-                .unwrap();
-            c.check(&want_linear, || format!("packed {m}x{n}x{k} on {threads} threads"));
+        for transposed in 0..4 {
+            let a = Stored::new(m, k, transposed & 1, || numbers.next());
+            let b = Stored::new(k, n, transposed >> 1, || numbers.next());
+            let packed = PackedWeights::new(b.view());
+            let (bias, before) = (numbers.many(n), numbers.many(m * n));
+            let want = reference::gemm(0.3, a.mat(), b.mat(), 0.7, Mat::row_major(&before, m, n));
+            let want_linear = reference::linear(a.mat(), b.mat(), Some(&bias), scalar::Activation::Silu);
+            for (threads, pool) in &pools {
+                // Instruction sets are pinned inside, on the thread that hands out the parts.
+                pool.install(|| {
+                    on_every_isa(|isa| {
+                        let what = || format!("{isa} {m}x{n}x{k} transposes {transposed} on {threads}");
+                        for layout in [1, 2, 3] {
+                            let mut old = before.iter().copied();
+                            let mut c = Stored::new(m, n, layout, || old.next().unwrap());
+                            gemm(0.3, a.view(), b.view(), 0.7, c.view_mut()).unwrap();
+                            c.check(&want, what);
+                            let (bias, silu) = (Some(&bias[..]), Activation::Silu);
+                            let mut y = Stored::new(m, n, layout, || f32::NAN);
+                            linear(a.view(), b.view(), bias, silu, y.view_mut()).unwrap();
+                            y.check(&want_linear, what);
+                            let mut y = Stored::new(m, n, layout, || f32::NAN);
+                            linear_packed(a.view(), &packed, bias, silu, y.view_mut()).unwrap();
+                            y.check(&want_linear, what);
+                        }
+                    });
+                });
+            }
         }
     }
 }

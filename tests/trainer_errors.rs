@@ -234,6 +234,14 @@ fn loss_that_is_not_finite() {
     assert!(first, "{error}");
     same_as_twin(met, twin);
 
+    // The last layer alone.
+    let mut model = mlp(3, &[(4, Activation::Identity), (2, Activation::Identity)], 1);
+    model.layers_mut()[1].set_weight(view(&[3e38; 8], 2, 4)).unwrap();
+    model.layers_mut()[0].set_weight(view(&[10.0; 12], 4, 3)).unwrap();
+    let mut trainer = Trainer::new(model, Loss::Mse, Sgd::new(0.1)).unwrap();
+    let error = trainer.step(view(&X, 2, 3), good(Loss::Mse)).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { step: 1, layer: Some(1), .. }), "{error}");
+
     // Finite outputs whose square is not: no layer to name.
     let targets = [-3e38; 4];
     refused(Loss::Mse, "the loss is not finite", |trainer| {

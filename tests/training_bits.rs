@@ -292,6 +292,43 @@ fn large_batches() {
     }
 }
 
+/// What is saved before an activation, and what its derivative is multiplied with, lie where the blocks of C lie: past
+/// blocks of k (1024 outputs), of m and of n, with the roles swapped (16 samples), with B packed (200 samples).
+#[test]
+fn wide_layers() {
+    use Activation::{Gelu, Identity, LeakyRelu, Silu, Tanh};
+    let (optimizer, ref_optimizer) = optimizers()[2];
+    let setup = Setup { loss: Loss::Mse, optimizer, clip: Clip::None };
+    for (model, data, cuts) in [
+        (mlp(40, &[(300, Silu), (1100, LeakyRelu(0.1)), (3, Identity)], 1), Data::new(40, 3, 16, 1), [5, 7]),
+        (mlp(1100, &[(300, Gelu), (40, Tanh), (300, Identity)], 2), Data::new(1100, 300, 16, 1), [1, 15]),
+        (mlp(700, &[(140, Silu), (700, Identity)], 3), Data::new(700, 700, 200, 1), [1, 3]),
+    ] {
+        alone(|| check(&model, setup, ref_optimizer, &data, &cuts));
+    }
+}
+
+/// Rows of outputs shorter and longer than vectors, more rows than are worked on at once, and outputs so large that
+/// probabilities end at 0 and 1.
+#[test]
+fn losses_at_every_width_and_extreme() {
+    use Activation::{Identity, Sigmoid};
+    let (optimizer, ref_optimizer) = optimizers()[0];
+    for outputs in [1, 8, 15, 16, 17, 33, 50] {
+        for (rows, size) in [(4, 1.0), (63, 1.0), (65, 300.0), (130, 1e4)] {
+            let mut data = Data::new(3, outputs, rows, 1);
+            data.x.iter_mut().for_each(|x| *x *= size);
+            // Targets at the ends too.
+            data.values.iter_mut().step_by(3).for_each(|t| *t = t.round());
+            for loss in losses() {
+                let last = if loss == Loss::Bce { Sigmoid } else { Identity };
+                let setup = Setup { loss, optimizer, clip: Clip::Value(0.5) };
+                check(&mlp(3, &[(outputs, last)], 7), setup, ref_optimizer, &data, &[rows / 3, rows / 2]);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_step_takes_in_what_was_accumulated() {
     let (model, data) = (mlp(7, &[(5, Activation::Identity)], 6), Data::new(7, 5, 19, 1));

@@ -138,3 +138,47 @@ impl Body for SumOfSquares<'_> {
 pub(crate) fn sum_of_squares(isa: Isa, xs: &[f32], scale: f32) -> f64 {
     isa.dispatch(SumOfSquares { xs, scale })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers whose sums depend on the order in which they are added.
+    fn numbers(len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 % 1009) as f32 - 504.0) / 63.0).collect()
+    }
+
+    /// The order of the sums shows in the last bits of an f64, which a clipped gradient, an f32, hardly ever sees.
+    #[test]
+    fn squares_are_summed_in_eight_turns() {
+        for len in (0..40).chain([1000, 1003]) {
+            let xs = numbers(len);
+            let mut turns = [0.0; 8];
+            for (i, x) in xs.iter().enumerate() {
+                turns[i % 8] += f64::from(x * 0.3).powi(2);
+            }
+            let want = turns.iter().fold(0.0, |sum, turn| sum + turn);
+            for isa in Isa::available() {
+                assert_eq!(sum_of_squares(isa, &xs, 0.3).to_bits(), want.to_bits(), "{len} on {isa}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_is_found_wherever_it_stands() {
+        for isa in Isa::available() {
+            assert_eq!(most(isa, &[]), 0.0);
+            for len in [1, 7, 8, 17, 64, 65, 130] {
+                for at in 0..len {
+                    let mut xs = numbers(len);
+                    xs[at] = -9.0;
+                    assert_eq!(most(isa, &xs), 9.0, "{at} of {len} on {isa}");
+                    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                        xs[at] = bad;
+                        assert!(!all_finite(isa, &xs), "{at} of {len} is {bad} on {isa}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -209,6 +209,14 @@ impl Batch {
     }
 }
 
+/// The same error, with the row of the batch turned into the sample of the dataset that was gathered there.
+pub(super) fn of_sample(mut error: Error, rows: &[usize]) -> Error {
+    if let Error::Data { row, .. } | Error::Class { row, .. } = &mut error {
+        *row = rows.get(*row).copied().unwrap_or(*row);
+    }
+    error
+}
+
 fn gather(to: &mut Vec<f32>, from: &Matrix, rows: &[usize]) {
     to.clear();
     to.extend(rows.iter().filter_map(|&row| from.row(row)).flatten());

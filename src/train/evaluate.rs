@@ -1,6 +1,6 @@
 //! How good a network is on samples that it is not trained on.
 
-use super::dataset::Batch;
+use super::dataset::{Batch, of_sample};
 use super::{Dataset, Targets, Trainer};
 use crate::error::{Error, Result};
 
@@ -44,30 +44,33 @@ impl Trainer {
             return Err(Error::Empty { op, what: "the data", cure: "pass at least one sample" });
         }
         let classes = self.model().outputs();
-        let mut confusion = vec![vec![0; classes]; classes];
-        let mut has_classes = false;
+        // Of the whole: the chunks below would be named by their own size.
+        self.model().check_input(op, data.x())?;
+        self.loss().check_shape(op, data.len(), classes, data.targets())?;
+        let mut confusion = None;
         let (mut sum, mut count) = (0.0, 0);
         let rows: Vec<usize> = (0..data.len()).collect();
         let mut batch = Batch::default();
         for rows in rows.chunks(CHUNK) {
             batch.fill(data, rows);
             let (x, targets) = batch.get(data)?;
-            let (measured, outputs) = self.measure(op, x, targets)?;
+            let (measured, outputs) = self.measure(op, x, targets).map_err(|error| of_sample(error, rows))?;
             sum += measured.sum;
             count += measured.count;
             if let Targets::Classes(targets) = targets {
-                has_classes = true;
+                let confusion = confusion.get_or_insert_with(|| vec![vec![0; classes]; classes]);
                 for (i, &class) in targets.iter().enumerate() {
                     confusion[class as usize][outputs.row(i).map_or(0, largest)] += 1;
                 }
             }
         }
-        let right: u64 = (0..classes).map(|class| confusion[class][class]).sum();
+        let right =
+            |confusion: &Vec<Vec<u64>>| (0..classes).map(|class| confusion[class][class]).sum::<u64>();
         Ok(Evaluation {
             loss: (sum / count as f64) as f32,
             samples: data.len(),
-            accuracy: has_classes.then(|| right as f64 / data.len() as f64),
-            confusion: has_classes.then_some(confusion),
+            accuracy: confusion.as_ref().map(|confusion| right(confusion) as f64 / data.len() as f64),
+            confusion,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::dataset::Batch;
+use super::dataset::{Batch, of_sample};
 use super::{Dataset, EpochReport, FitOptions, History, StopReason, Targets, Trainer};
 use crate::error::{Error, Result};
 use crate::nn::{Mlp, Uniform};
@@ -102,7 +102,8 @@ impl Trainer {
                 batch.fill(data, rows);
                 self.set_learning_rate((f64::from(base) * options.schedule.factor(epoch - 1, steps)) as f32)?;
                 let (x, targets) = batch.get(data)?;
-                let loss = self.step(x, targets).map_err(|error| in_epoch(error, epoch))?;
+                let loss = self.step(x, targets);
+                let loss = loss.map_err(|error| in_epoch(of_sample(error, rows), epoch))?;
                 sum += f64::from(loss) * rows.len() as f64;
                 steps += 1;
             }

@@ -75,7 +75,10 @@ fn a_step_is_a_span_of_its_phases() {
         "  dW+db+update layer=0",
         "  dW+db+update layer=1",
     ];
-    assert_spans(|| drop(trainer.step(x.view(), Targets::Values(y.view())).unwrap()), &expected);
+    let run = || {
+        trainer.step(x.view(), Targets::Values(y.view())).unwrap();
+    };
+    assert_spans(run, &expected);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn run(settings: &Settings) -> Result<(), Failure> {
         write(out, net.file, &report)?;
         reports.push(report);
     }
-    compare::show(&nets[1], &reports[1], settings.steps, settings.threads)?;
+    compare::show(&nets.iter().zip(&reports).collect::<Vec<_>>(), settings.steps, settings.threads)?;
     let shown: Vec<(&str, &Report)> = nets.iter().map(|net| net.name.as_str()).zip(&reports).collect();
     picture::bars(&out.join("steps.svg"), &shown)?;
     picture::roofline(&out.join("roofline.svg"), &shown)?;

@@ -5,8 +5,8 @@ mod common;
 
 use std::time::Instant;
 
-use common::{Numbers, same};
-use percycle::profile::{Bound, Clock, Entry, Machine, Phase, Report, record};
+use common::{Numbers, alone, same};
+use percycle::profile::{Bound, Clock, Entry, Machine, Phase, Report, kernel_of, record};
 use percycle::{Activation, Adam, Isa, Loss, Matrix, Mlp, Optimizer, Result, Sgd, Targets, Trainer};
 
 /// A network, a batch, and what to train it with.
@@ -300,6 +300,34 @@ fn watching_changes_no_bit() {
         let (a, b) = (a.weight(), b.weight());
         assert!(a.as_slice().iter().zip(b.as_slice()).all(|(&a, &b)| same(a, b)));
     }
+}
+
+#[test]
+fn watching_costs_at_most_a_hundredth() {
+    let mut case = Case::large();
+    alone(move || {
+        let mut seconds = |watched: bool| {
+            let start = Instant::now();
+            // A recorder without the measurements around it, which are no part of a step.
+            let result = if watched { kernel_of(|| case.step()).0 } else { case.step() };
+            result.unwrap();
+            start.elapsed().as_secs_f64()
+        };
+        in_one_of_several("784-512-256-10", || {
+            // In turns: a clock that drifts falls on both alike.
+            let (on, off): (Vec<f64>, Vec<f64>) = (0..100).map(|_| (seconds(true), seconds(false))).unzip();
+            let (on, off) = (lower_quartile(on), lower_quartile(off));
+            let cost = on / off - 1.0;
+            println!("a step takes {:.1} us, watched {:+.2} %", off * 1e6, cost * 1e2);
+            if cost > 0.01 { Err(format!("watching costs {:.2} %", cost * 1e2)) } else { Ok(()) }
+        });
+    });
+}
+
+/// Of times. Other work on the machine interrupts many of them, but hardly three quarters.
+fn lower_quartile(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 4]
 }
 
 #[test]

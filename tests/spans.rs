@@ -45,15 +45,23 @@ impl Subscriber for Spans {
     fn event(&self, _: &Event<'_>) {}
 }
 
+fn model() -> Mlp {
+    Mlp::builder(3).layer(4, Activation::Relu).layer(2, Activation::Identity).build().unwrap()
+}
+
+/// The spans that `f` makes are these.
+fn assert_spans(f: impl FnOnce(), expected: &[&str]) {
+    let spans = Spans::default();
+    tracing::subscriber::with_default(spans.clone(), f);
+    let (names, depth) = std::mem::take(&mut *spans.0.lock().unwrap());
+    assert_eq!(names, expected);
+    assert_eq!(depth, 0, "every span has ended");
+}
+
 #[test]
 fn a_step_is_a_span_of_its_phases() {
-    let mlp = Mlp::builder(3).layer(4, Activation::Relu).layer(2, Activation::Identity).build().unwrap();
-    let mut trainer = Trainer::new(mlp, Loss::Mse, Sgd::new(0.1)).unwrap();
-    let (x, y, spans) = (Matrix::zeros(5, 3), Matrix::zeros(5, 2), Spans::default());
-    tracing::subscriber::with_default(spans.clone(), || {
-        trainer.step(x.view(), Targets::Values(y.view())).unwrap();
-    });
-    let (names, depth) = std::mem::take(&mut *spans.0.lock().unwrap());
+    let mut trainer = Trainer::new(model(), Loss::Mse, Sgd::new(0.1)).unwrap();
+    let (x, y) = (Matrix::zeros(5, 3), Matrix::zeros(5, 2));
     let expected = [
         "call op=\"Trainer::step\"",
         "  checks",
@@ -67,5 +75,49 @@ fn a_step_is_a_span_of_its_phases() {
         "  dW+db+update layer=0",
         "  dW+db+update layer=1",
     ];
-    assert_eq!((names, depth), (expected.map(str::to_owned).to_vec(), 0));
+    let run = || {
+        trainer.step(x.view(), Targets::Values(y.view())).unwrap();
+    };
+    assert_spans(run, &expected);
+}
+
+#[test]
+fn micro_batches_and_their_update_are_spans() {
+    let mut trainer = Trainer::new(model(), Loss::Mse, Sgd::new(0.1)).unwrap();
+    let (x, y) = (Matrix::zeros(5, 3), Matrix::zeros(5, 2));
+    let expected = [
+        "call op=\"Trainer::accumulate\"",
+        "  checks",
+        "  forward layer=0",
+        "  forward layer=1",
+        "  loss",
+        "  loss",
+        "  dX layer=1",
+        "  checks",
+        "  dW+db layer=0",
+        "  dW+db layer=1",
+        "call op=\"Trainer::apply\"",
+        "  update",
+    ];
+    let run = || {
+        trainer.accumulate(x.view(), Targets::Values(y.view())).unwrap();
+        trainer.apply().unwrap();
+    };
+    assert_spans(run, &expected);
+}
+
+#[test]
+fn a_prediction_is_a_span_of_its_layers() {
+    let (mlp, x) = (model(), Matrix::zeros(5, 3));
+    let expected = ["call op=\"Mlp::predict\"", "  forward layer=0", "  forward layer=1"];
+    assert_spans(|| drop(mlp.predict(x.view()).unwrap()), &expected);
+}
+
+#[test]
+fn a_call_that_fails_ends_its_spans() {
+    let mut trainer = Trainer::new(model(), Loss::Mse, Sgd::new(0.1)).unwrap();
+    let (mut x, y) = (Matrix::zeros(5, 3), Matrix::zeros(5, 2));
+    x.as_mut_slice()[0] = f32::NAN;
+    let run = || drop(trainer.step(x.view(), Targets::Values(y.view())).unwrap_err());
+    assert_spans(run, &["call op=\"Trainer::step\"", "  checks"]);
 }

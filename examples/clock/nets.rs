@@ -14,6 +14,8 @@ pub const BATCH: usize = 64;
 /// A network, and a batch to train it with again and again.
 pub struct Net {
     pub name: String,
+    /// The name in a column.
+    pub short: &'static str,
     pub file: &'static str,
     pub x: Matrix,
     classes: Vec<u32>,
@@ -32,6 +34,7 @@ impl Net {
         let sizes = [data::PIXELS, 128, 64, data::CLASSES as usize];
         Ok(Net {
             name: "digits net 64-128-64-10, GELU, AdamW".to_owned(),
+            short: "digits net",
             file: "digits",
             x: Matrix::from_vec(BATCH, data::PIXELS, pixels)?,
             classes: classes[..BATCH].to_vec(),
@@ -46,6 +49,7 @@ impl Net {
         let value = |i: usize| ((i * 7919 % 1000) as f32 - 499.5) / 500.0;
         Ok(Net {
             name: "784-512-256-10, ReLU, SGD".to_owned(),
+            short: "784-512-256-10",
             file: "wide",
             x: Matrix::from_vec(BATCH, sizes[0], (0..BATCH * sizes[0]).map(value).collect())?,
             classes: (0..BATCH as u32).map(|i| i % 10).collect(),

@@ -27,6 +27,13 @@ fn color(phase: Phase) -> RGBColor {
     PHASES.iter().find(|(other, _)| *other == phase).map_or(BLACK, |(_, color)| *color)
 }
 
+/// What can be read on this colour.
+fn on(RGBColor(r, g, b): RGBColor) -> &'static RGBColor {
+    // The luminance that video standards take of the three (ITU-R BT.601).
+    let light = 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b);
+    if light < 128.0 { &WHITE } else { &BLACK }
+}
+
 /// What a row of bars or a point is called.
 fn place(entry: &Entry) -> String {
     entry.layer.map_or("network".to_owned(), |layer| format!("layer {layer}"))
@@ -90,7 +97,7 @@ fn draw_bars(root: &Area, reports: &[(&str, &Report)]) -> Drawn {
                 root.draw(&Rectangle::new(area, color(entry.phase).filled()))?;
                 let label = format!("{:.0} %", entry.share * 1e2);
                 if to - from > 45.0 {
-                    let style = text(13).color(&WHITE);
+                    let style = text(13).color(on(color(entry.phase)));
                     root.draw(&Text::new(label, (from as i32 + 6, y + 5), style))?;
                 }
                 from = to;
@@ -138,18 +145,31 @@ fn draw_roofline(area: &Area, name: &str, report: &Report) -> Drawn {
         .caption(name, ("sans-serif", 17))
         .margin(12)
         .margin_right(30)
-        .x_label_area_size(42)
+        .x_label_area_size(48)
         .y_label_area_size(64)
         .build_cartesian_2d((left..right).log_scale(), (least..top).log_scale())?;
+    // Lines and labels of our own: those of a logarithmic axis come and go with its range, some twice.
     chart
         .configure_mesh()
+        .disable_mesh()
         .x_desc("FLOP for each byte of operands")
         .y_desc("GFLOP/s of one core")
-        .light_line_style(WHITE)
-        .x_label_formatter(&tick)
-        .y_label_formatter(&tick)
+        .x_label_formatter(&|_| String::new())
+        .y_label_formatter(&|_| String::new())
+        .set_all_tick_mark_size(0)
         .label_style(("sans-serif", 14))
         .draw()?;
+    let faint = RGBColor(228, 228, 228);
+    for x in ticks(left, right / BESIDE) {
+        chart.draw_series(LineSeries::new([(x, least), (x, top)], faint))?;
+        let style = text(14).pos(Pos::new(HPos::Center, VPos::Top));
+        chart.draw_series([EmptyElement::at((x, least)) + Text::new(x.to_string(), (0, 6), style)])?;
+    }
+    for y in ticks(least, top) {
+        chart.draw_series(LineSeries::new([(left, y), (right / BESIDE, y)], faint))?;
+        let style = text(14).pos(Pos::new(HPos::Right, VPos::Center));
+        chart.draw_series([EmptyElement::at((left, y)) + Text::new(y.to_string(), (-6, 0), style)])?;
+    }
     let grey = RGBColor(90, 90, 90);
     if peak.is_finite() {
         chart.draw_series(LineSeries::new([(left, peak), (right, peak)], BLACK.stroke_width(2)))?;
@@ -159,7 +179,7 @@ fn draw_roofline(area: &Area, name: &str, report: &Report) -> Drawn {
         }
         chart.draw_series([Text::new(label, (left * 1.1, peak * (top / least).powf(0.04)), text(13))])?;
     }
-    for level in &report.machine.levels {
+    for (n, level) in report.machine.levels.iter().enumerate() {
         let gigabytes = level.bytes_per_second / 1e9;
         // A roof ends where it meets the peak or leaves the picture.
         let (from, to) = (left.max(least / gigabytes), right.min(top.min(peak) / gigabytes));
@@ -167,10 +187,16 @@ fn draw_roofline(area: &Area, name: &str, report: &Report) -> Drawn {
             continue;
         }
         let line = [(from, from * gigabytes), (to, to * gigabytes)];
-        chart.draw_series(LineSeries::new(line, grey.stroke_width(1)))?;
-        let at = from * (to / from).powf(0.4);
-        let style = text(13).color(&grey);
-        chart.draw_series([Text::new(level.name, (at * 1.06, at * gigabytes), style)])?;
+        // The level that operands come from is drawn stronger.
+        let width = if report.level() == Some(level) { 2 } else { 1 };
+        chart.draw_series(LineSeries::new(line, grey.stroke_width(width)))?;
+        // Each name lower on its roof than the one before: roofs may be close to each other.
+        let at = from * (to / from).powf(0.85 - 0.16 * n as f64);
+        let style = text(13).color(&grey).pos(Pos::new(HPos::Center, VPos::Center));
+        let half = 3 + 4 * level.name.len() as i32;
+        chart.draw_series([EmptyElement::at((at, at * gigabytes))
+            + Rectangle::new([(-half, -8), (half, 8)], WHITE.filled())
+            + Text::new(level.name, (0, 0), style)])?;
     }
     for (entry, x, y) in &points {
         chart.draw_series([Circle::new((*x, *y), 6, color(entry.phase).filled())])?;
@@ -193,9 +219,9 @@ fn draw_roofline(area: &Area, name: &str, report: &Report) -> Drawn {
     Ok(())
 }
 
-/// A power of ten, or twice or five times one: what a logarithmic axis has room for.
-fn tick(at: &f64) -> String {
-    let digit = at / 10_f64.powf(at.log10().floor() + 1e-9);
-    let shown = [1.0, 2.0, 5.0, 10.0].iter().any(|wanted| (digit / wanted - 1.0).abs() < 1e-6);
-    if shown { format!("{at}") } else { String::new() }
+/// Powers of ten, twice and five times those: what a logarithmic axis has room for.
+fn ticks(from: f64, to: f64) -> Vec<f64> {
+    let decades = from.log10().floor() as i32..=to.log10().ceil() as i32;
+    let all = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(decade)));
+    all.filter(|at| (from..=to).contains(at)).collect()
 }

@@ -51,6 +51,20 @@ impl Clock {
             drift: 0.0,
         })
     }
+
+    /// Runs `f` and measures the clock around it, or over it where the CPU's own counter can be read.
+    ///
+    /// ```
+    /// let (sum, clock) = percycle::profile::Clock::during(|| (0..1000_u64).sum::<u64>());
+    /// if let Some(clock) = clock {
+    ///     println!("{sum}, {clock}, drift {:+.1} %", clock.drift * 1e2);
+    /// }
+    /// ```
+    pub fn during<R>(f: impl FnOnce() -> R) -> (R, Option<Clock>) {
+        let around = Around::begin();
+        let result = f();
+        (result, around.end())
+    }
 }
 
 impl std::fmt::Display for Clock {
@@ -68,14 +82,14 @@ impl std::fmt::Display for Clock {
 }
 
 /// A measurement of the clock around a run.
-pub(super) struct Around {
+struct Around {
     before: Option<Clock>,
     #[cfg(all(feature = "perf-counters", target_os = "linux"))]
     counter: Option<counter::Counter>,
 }
 
 impl Around {
-    pub(super) fn begin() -> Around {
+    fn begin() -> Around {
         Around {
             before: Clock::measure(),
             #[cfg(all(feature = "perf-counters", target_os = "linux"))]
@@ -83,7 +97,7 @@ impl Around {
         }
     }
 
-    pub(super) fn end(self) -> Option<Clock> {
+    fn end(self) -> Option<Clock> {
         #[cfg(all(feature = "perf-counters", target_os = "linux"))]
         let counted = self.counter.and_then(counter::Counter::hertz);
         #[cfg(not(all(feature = "perf-counters", target_os = "linux")))]
@@ -116,11 +130,15 @@ mod counter {
     pub(super) struct Counter(perf_event::Counter);
 
     impl Counter {
-        /// Starts counting, where the system lets us.
+        /// Starts counting, where the system lets us: with the cycles of system calls and page faults, whose time is
+        /// counted too, or else without them.
         pub(super) fn start() -> Option<Counter> {
-            let mut builder = Builder::new(Hardware::CPU_CYCLES);
-            builder.read_format(ReadFormat::TOTAL_TIME_RUNNING);
-            let mut counter = builder.build().ok()?;
+            let build = |exclude_kernel| {
+                let mut builder = Builder::new(Hardware::CPU_CYCLES);
+                builder.read_format(ReadFormat::TOTAL_TIME_RUNNING).exclude_kernel(exclude_kernel);
+                builder.build().ok()
+            };
+            let mut counter = build(false).or_else(|| build(true))?;
             counter.enable().ok()?;
             Some(Counter(counter))
         }

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::Clock;
-use super::clock::Around;
 use crate::kernels::{fma_peak, read_bandwidth};
 use crate::simd::Isa;
 
@@ -66,7 +65,7 @@ impl Machine {
     /// Measures clock, peak and caches, in some 30 ms. Memory is left out: its bandwidth takes a buffer of twice the
     /// third-level cache.
     pub fn measure(isa: Isa) -> Machine {
-        Machine { clock: Around::begin().end(), peaks: vec![peak(isa)], levels: levels(isa, 0) }
+        Machine { clock: Clock::measure(), peaks: vec![peak(isa)], levels: levels(isa, 0) }
     }
 
     /// The FLOP per second of one core with this instruction set.

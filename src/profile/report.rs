@@ -98,7 +98,8 @@ impl Row {
         }
         let longest = of_thread.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max);
         self.busy_seconds += of_thread.iter().map(|(_, seconds)| *seconds).sum::<f64>();
-        self.longest_seconds += longest * of_thread.len() as f64;
+        // There is a part for each thread. One that took another's as well left that one idle.
+        self.longest_seconds += longest * parts.len() as f64;
         self.threads = self.threads.max(of_thread.len());
     }
 }
@@ -198,7 +199,7 @@ pub struct Entry {
     pub share: f64,
     /// The share of the phase in which the threads that took part worked, if there were several.
     pub busy: Option<f64>,
-    /// By how much the thread that worked longest exceeds the mean, if there were several.
+    /// By how much the thread that worked longest exceeds the mean over all that could have, if there were several.
     pub imbalance: Option<f64>,
 }
 
@@ -298,5 +299,27 @@ impl Serialize for Report {
         document.serialize_field("level", &self.level().map(|level| level.name))?;
         document.serialize_field("entries", &self.entries())?;
         document.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_were_left_idle_count() {
+        let part = |thread, seconds| (thread, Duration::from_secs(seconds));
+        let mut row = Row::new(Phase::Forward, Some(0), &Work::default(), None);
+        let report = |row: &Row| {
+            let entry =
+                Report::new(Machine::unknown(), 1, 8_000_000_000, vec![row.clone()]).entries().swap_remove(0);
+            (entry.threads, entry.busy, entry.imbalance)
+        };
+        row.add(4_000_000_000, &Work::default(), &[part(0, 4), part(1, 2)]);
+        // Of two threads in 4 seconds, 6 seconds of work; the longest 4 over 3.
+        assert_eq!(report(&row), (2, Some(0.75), Some(4.0 / 3.0 - 1.0)));
+        row.add(4_000_000_000, &Work::default(), &[part(0, 2), part(0, 2)]);
+        // One did both parts: its 4 seconds are twice the mean.
+        assert_eq!(report(&row), (2, Some(10.0 / 16.0), Some(16.0 / 10.0 - 1.0)));
     }
 }

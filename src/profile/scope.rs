@@ -6,10 +6,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::clock::Around;
 use super::machine::{levels, peak};
 use super::report::{Report, Row};
-use super::{Machine, Work};
+use super::{Clock, Machine, Work};
 use crate::kernels::{Kernel, meter};
 use crate::simd::Isa;
 
@@ -96,9 +95,7 @@ thread_local! {
 ///
 /// See [the module](crate::profile) for an example.
 pub fn record<R>(f: impl FnOnce() -> R) -> (R, Report) {
-    let clock = Around::begin();
-    let (result, Recorder { calls, nanoseconds, rows }) = watched(f);
-    let clock = clock.end();
+    let ((result, Recorder { calls, nanoseconds, rows }), clock) = Clock::during(|| watched(f));
     let mut report = Report::new(Machine { clock, ..Machine::unknown() }, calls, nanoseconds, rows);
     let mut isas: Vec<Isa> = Vec::new();
     for row in &report.rows {

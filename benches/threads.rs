@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::nets::{Net, flops, trainer};
 use common::{Product, criterion};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -20,7 +22,31 @@ fn pools() -> Vec<(String, ThreadPool)> {
     sizes.into_iter().map(pool).collect()
 }
 
+/// Microseconds until a sleeping worker begins with what it is woken for: what `src/kernels/parallel.rs` weighs products
+/// against. Median of 301.
+fn wake() -> f64 {
+    let pool = ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");
+    let spin = |time: Duration| {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    };
+    let mut times: Vec<Duration> = (0..301)
+        .map(|_| {
+            pool.install(|| {
+                spin(Duration::from_micros(200));
+                let start = Instant::now();
+                rayon::join(|| spin(Duration::from_micros(500)), || start.elapsed()).1
+            })
+        })
+        .collect();
+    times.sort();
+    times[150].as_secs_f64() * 1e6
+}
+
 fn threads(c: &mut Criterion) {
+    println!("a sleeping worker begins after {:.1} us", wake());
     let mut group = c.benchmark_group("threads");
     let pools = pools();
     for shape in [(64, 64, 64), (256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (128, 512, 784)] {

@@ -88,33 +88,6 @@ unsafe impl Send for Product<'_> {}
 unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
-    /// Whether the product of the transposes, `C^T = B^T A^T`, takes less time.
-    #[inline(always)]
-    pub(super) fn is_swapped<S: Simd>(&self) -> bool {
-        let (lanes, half) = (S::LANES, S::Half::LANES);
-        let Rhs::Plain(b) = self.b else { return false };
-        // A row-major product of some width has nothing to gain, and what descends has its weights in C's order.
-        if matches!(self.epilogue, Epilogue::Descend(_))
-            || self.alpha != 1.0
-            || (b.col == 1 && self.c_col == 1 && self.n >= lanes)
-        {
-            return false;
-        }
-        // In multiply-adds of vectors: half a vector, an element of B that is transposed, and one of C that is.
-        const HALF: f64 = 0.8;
-        const MOVE_B: f64 = 0.4;
-        const MOVE_C: f64 = 1.0;
-        let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
-        let time = |m: f64, n: f64, transpose_b: bool, transpose_c: bool| {
-            let vectors = (n / lanes as f64).ceil();
-            let vectors = if n <= half as f64 && half < lanes { HALF } else { vectors };
-            let b = if transpose_b { MOVE_B * n * k } else { 0.0 };
-            let c = if transpose_c { MOVE_C * m * n } else { 0.0 };
-            m * k * vectors + b + c
-        };
-        time(m, n, b.col != 1, self.c_col != 1) > time(n, m, self.a.row != 1, self.c_row != 1)
-    }
-
     /// The product of the transposes, which has the same chains: the factors of a product may change places. Only for a B
     /// that is not packed.
     #[inline(always)]

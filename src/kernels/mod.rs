@@ -3,6 +3,7 @@
 mod activation;
 mod bandwidth;
 mod clock;
+mod cost;
 pub(crate) mod elementwise;
 mod gemm;
 pub(crate) mod loss;

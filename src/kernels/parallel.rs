@@ -5,10 +5,19 @@
 use super::gemm::{Product, Serial};
 use super::meter;
 use crate::simd::Isa;
-
-/// Multiply-adds that a thread must have to itself before waking it pays: some 50 microseconds of work.
 #[cfg(feature = "rayon")]
-const WORK_PER_THREAD: usize = 1 << 20;
+use crate::simd::{Body, Simd};
+
+/// Cycles until a sleeping worker begins with what it is woken for: 28 microseconds by `benches/threads.rs`, on a virtual
+/// machine (Zen 4, Linux).
+#[cfg(feature = "rayon")]
+const WAKE: f64 = 100_000.0;
+/// What a thread must have to itself, so that by the time a second one has woken enough is left for both.
+#[cfg(feature = "rayon")]
+const WORTH: f64 = 0.6 * WAKE;
+/// Parts for each thread: the others take over from one that wakes late, or that has no core to itself.
+#[cfg(feature = "rayon")]
+const PARTS: usize = 2;
 
 /// Runs a product, on the calling thread alone when it is too small to gain from more.
 ///
@@ -20,12 +29,18 @@ pub(super) unsafe fn run(isa: Isa, product: Product) {
     }
     #[cfg(feature = "rayon")]
     {
-        let work = product.m.saturating_mul(product.n).saturating_mul(product.k);
-        // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
-        if work >= 2 * WORK_PER_THREAD {
-            let threads = rayon::current_num_threads().min(work / WORK_PER_THREAD);
-            if threads > 1 {
-                return split(isa, product, threads);
+        let Product { m, n, k, .. } = product;
+        // No prediction is above one cycle for each of these; most products need not be asked.
+        let most =
+            m.saturating_mul(n).saturating_mul(k.saturating_add(1)).saturating_add(n.saturating_mul(k));
+        if most as f64 >= 2.0 * WORTH {
+            let worth = (isa.dispatch(Predict(&product)) / WORTH) as usize;
+            // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
+            if worth >= 2 {
+                let threads = rayon::current_num_threads().min(worth);
+                if threads > 1 {
+                    return split(isa, product, threads);
+                }
             }
         }
     }
@@ -35,7 +50,21 @@ pub(super) unsafe fn run(isa: Isa, product: Product) {
     isa.dispatch(Serial(&product));
 }
 
-/// Splits C into about `threads` parts of whole tiles, along its longer side, and runs them on the pool.
+/// The cycles of a product on one core.
+#[cfg(feature = "rayon")]
+struct Predict<'a>(&'a Product<'a>);
+
+#[cfg(feature = "rayon")]
+impl Body for Predict<'_> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, _: S) -> f64 {
+        self.0.cycles::<S>()
+    }
+}
+
+/// Splits C into about [`PARTS`] parts for each thread, along its longer side, and runs them on the pool.
 #[cfg(feature = "rayon")]
 #[inline(never)]
 fn split(isa: Isa, product: Product, threads: usize) {
@@ -43,15 +72,13 @@ fn split(isa: Isa, product: Product, threads: usize) {
 
     use rayon::prelude::*;
 
-    /// Rows of a part are multiples of this: no part but the last ends in a short tile.
-    const ROWS: usize = 12;
     use super::tile::PANEL;
 
     let (m, n) = (product.m, product.n);
     let (rows, cols) = if m >= n {
-        (m.div_ceil(threads).next_multiple_of(ROWS).min(m), n)
+        (m.div_ceil(PARTS * threads), n)
     } else {
-        (m, n.div_ceil(threads).next_multiple_of(PANEL).min(n))
+        (m, n.div_ceil(PARTS * threads).next_multiple_of(PANEL).min(n))
     };
     let across = n.div_ceil(cols);
     let part = |part: usize| {

@@ -1,0 +1,58 @@
+//! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
+
+use super::gemm::{Epilogue, Product, Rhs};
+use crate::simd::Simd;
+
+// In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed on the way,
+// and one of C that is.
+const HALF: f64 = 0.8;
+const MOVE_B: f64 = 0.4;
+const MOVE_C: f64 = 1.0;
+
+/// Cycles of an `m` x `n` x `k` product.
+#[inline(always)]
+fn cycles<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool) -> f64 {
+    let vectors = if n <= S::Half::LANES && S::Half::LANES < S::LANES {
+        HALF
+    } else {
+        (n.div_ceil(S::LANES) * S::LANES) as f64 / 16.0
+    };
+    let (m, n, k) = (m as f64, n as f64, k as f64);
+    let b = if move_b { MOVE_B * n * k } else { 0.0 };
+    let c = if move_c { MOVE_C * m * n } else { 0.0 };
+    m * k * vectors + b + c
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn as_it_is<S: Simd>(&self) -> f64 {
+        let move_b = matches!(self.b, Rhs::Plain(b) if b.col != 1);
+        cycles::<S>((self.m, self.n, self.k), move_b, self.c_col != 1)
+    }
+
+    #[inline(always)]
+    fn transposed<S: Simd>(&self) -> f64 {
+        cycles::<S>((self.n, self.m, self.k), self.a.row != 1, self.c_row != 1)
+    }
+
+    /// Whether the product of the transposes, `C^T = B^T A^T`, takes less time.
+    #[inline(always)]
+    pub(super) fn is_swapped<S: Simd>(&self) -> bool {
+        let Rhs::Plain(b) = self.b else { return false };
+        // A row-major product of some width has nothing to gain, and what descends has its weights in C's order.
+        if matches!(self.epilogue, Epilogue::Descend(_))
+            || self.alpha != 1.0
+            || (b.col == 1 && self.c_col == 1 && self.n >= S::LANES)
+        {
+            return false;
+        }
+        self.as_it_is::<S>() > self.transposed::<S>()
+    }
+
+    /// The cycles it takes on one core.
+    #[cfg(feature = "rayon")]
+    #[inline(always)]
+    pub(super) fn cycles<S: Simd>(&self) -> f64 {
+        if self.is_swapped::<S>() { self.transposed::<S>() } else { self.as_it_is::<S>() }
+    }
+}

@@ -39,27 +39,53 @@ impl Block<'_> {
     pub(super) fn tiles<S: Simd>(&self, s: S) {
         let (finish, rest) = split(self.p.epilogue, self.last);
         if matches!(self.p.epilogue, Epilogue::Descend(_)) {
-            s.run_outlined(Sweep::<DESCEND> { block: self, finish, rest });
+            s.run_outlined(Sweep { block: self, finish, rest, kind: Descending });
         } else if self.p.c_col != 1 {
-            s.run_outlined(Sweep::<STAGE> { block: self, finish, rest });
-        } else if rest.is_some() {
-            s.run_outlined(Sweep::<REST> { block: self, finish, rest });
+            s.run_outlined(Sweep { block: self, finish, rest, kind: Staged });
         } else {
-            s.run_outlined(Sweep::<PLAIN> { block: self, finish, rest });
+            match rest {
+                Some(Rest::Derivative(..)) => {
+                    s.run_outlined(Sweep { block: self, finish, rest, kind: Derivative });
+                }
+                Some(_) => s.run_outlined(Sweep { block: self, finish, rest, kind: Activated }),
+                None => s.run_outlined(Sweep { block: self, finish, rest, kind: Plain }),
+            }
         }
     }
 }
 
-// What a sweep is ready for. What it need not be ready for takes it no time: in a small product, that is most of it.
+/// What a sweep is ready for. What it need not be ready for takes it no time: in a small product, that is most of it. Types,
+/// not numbers, because a profile shows their names.
+trait Kind {
+    /// Something is left to do after the kernel.
+    const REST: bool = true;
+    /// Tiles go to C by way of a buffer, as its rows are not contiguous.
+    const STAGED: bool = false;
+    /// Tiles are gradients: the kernel updates the weights with them, or they go to a buffer and from there into an update.
+    const DESCENDING: bool = false;
+}
 
-/// The kernel does all there is to do.
-const PLAIN: u8 = 0;
-/// There is something left to do after the kernel.
-const REST: u8 = 1;
-/// Likewise, and tiles go to C by way of a buffer, as its rows are not contiguous.
-const STAGE: u8 = 2;
-/// Tiles are gradients: the kernel updates the weights with them, or they go to a buffer and from there into an update.
-const DESCEND: u8 = 3;
+struct Plain;
+struct Activated;
+struct Derivative;
+struct Staged;
+struct Descending;
+
+impl Kind for Plain {
+    const REST: bool = false;
+}
+
+impl Kind for Activated {}
+
+impl Kind for Derivative {}
+
+impl Kind for Staged {
+    const STAGED: bool = true;
+}
+
+impl Kind for Descending {
+    const DESCENDING: bool = true;
+}
 
 /// Values of A up to which a product may be [`one_tile`].
 const ONE_TILE: usize = 256;
@@ -105,18 +131,20 @@ pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
 }
 
 /// The tiles of a block, column by column, so that a panel of B stays close while A passes.
-struct Sweep<'a, const KIND: u8> {
+struct Sweep<'a, K> {
     block: &'a Block<'a>,
     finish: Finish,
     rest: Option<Rest<'a>>,
+    #[allow(dead_code, reason = "its type is what counts")]
+    kind: K,
 }
 
-impl<const KIND: u8> Body for Sweep<'_, KIND> {
+impl<K: Kind> Body for Sweep<'_, K> {
     type Out = ();
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Sweep { block, finish, rest } = self;
+        let Sweep { block, finish, rest, .. } = self;
         let p = block.p;
         let mut buffer = MaybeUninit::<[CacheLine; BUFFER / 16]>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
@@ -173,43 +201,41 @@ impl<const KIND: u8> Body for Sweep<'_, KIND> {
                 let c = p.c.wrapping_offset(place);
                 tile.c_next = c.wrapping_offset(rows as isize * p.c_row);
                 tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
-                if KIND == STAGE || (KIND == DESCEND && !in_place) {
+                if K::STAGED || (K::DESCENDING && !in_place) {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                 } else {
                     tile.c = c;
                 }
-                match (KIND, tile.start, rest) {
-                    (STAGE, Start::Scaled(_), _) => {
-                        let from = Operand { ptr: c, row: p.c_row, col: p.c_col };
-                        // SAFETY: these rows and columns of C exist, and the buffer holds the largest tile.
-                        unsafe { transpose(s, from.t(), (tile.cols, rows), buffer, (tile.c_row, 1)) };
-                    }
-                    (DESCEND, _, Some(Rest::Descend(descent))) => {
-                        let (to, shape) = ((p.offset + place, p.c_row), (rows, tile.cols));
-                        descent.weights.ask_for_state(s, descent.rule, to, shape);
-                    }
-                    _ => {}
+                if let (true, Start::Scaled(_)) = (K::STAGED, tile.start) {
+                    let from = Operand { ptr: c, row: p.c_row, col: p.c_col };
+                    // SAFETY: these rows and columns of C exist, and the buffer holds the largest tile.
+                    unsafe { transpose(s, from.t(), (tile.cols, rows), buffer, (tile.c_row, 1)) };
+                }
+                let (at, shape) = ((p.offset + place, p.c_row), (rows, tile.cols));
+                if let (true, Some(Rest::Descend(descent))) = (K::DESCENDING, rest) {
+                    descent.weights.ask_for_state(s, descent.rule, at, shape);
                 }
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract, kept by the blocks.
                 unsafe { kernel(s, &tile) };
-                match (KIND, rest) {
-                    (PLAIN, _) => {}
-                    (DESCEND, _) if in_place => {}
-                    (DESCEND, Some(Rest::Descend(descent))) => {
+                match rest {
+                    Some(Rest::Descend(_)) if K::DESCENDING && in_place => {}
+                    Some(Rest::Descend(descent)) if K::DESCENDING => {
                         let how = (descent.rule, descent.scaling);
-                        let (grad, to) = ((buffer.cast_const(), tile.c_row), (p.offset + place, p.c_row));
+                        let grad = (buffer.cast_const(), tile.c_row);
                         // SAFETY: the weights lie like C; the kernel has just written their gradients.
-                        unsafe { update_rows(s, how, grad, descent.weights, to, (rows, tile.cols)) };
+                        unsafe { update_rows(s, how, grad, descent.weights, at, shape) };
                     }
-                    _ => {
+                    rest if K::REST => {
                         let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
                         // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
-                        unsafe { done.finish::<S, KIND>(s, rest) };
+                        unsafe { done.finish::<S, K>(s, rest) };
                     }
+                    _ => {}
                 }
                 i += rows;
             }
-            if let (DESCEND, Some(Rest::Descend(descent)), true) = (KIND, rest, p.first_row && block.i0 == 0)
+            if let (true, Some(Rest::Descend(descent)), true) =
+                (K::DESCENDING, rest, p.first_row && block.i0 == 0)
             {
                 // In the first row, the offset of a part of C is its first column.
                 let col = p.offset + (block.j0 + j) as isize;
@@ -266,7 +292,7 @@ impl Done<'_> {
     /// # Safety
     /// The tile has been written, C and the epilogue's matrices hold its rows and columns.
     #[inline(always)]
-    unsafe fn finish<S: Simd, const KIND: u8>(self, s: S, rest: Option<Rest>) {
+    unsafe fn finish<S: Simd, K: Kind>(self, s: S, rest: Option<Rest>) {
         let Done { p, tile, rows, c, offset } = self;
         let cols = tile.cols;
         let from = Operand { ptr: tile.c, row: tile.c_row, col: 1 };
@@ -286,7 +312,7 @@ impl Done<'_> {
                 }
             }
             // Where the tile is staged, C is transposed and the derivative follows below.
-            Some(Rest::Derivative(activation, saved)) if KIND != STAGE => {
+            Some(Rest::Derivative(activation, saved)) if !K::STAGED => {
                 let saved = saved.wrapping_offset(offset).cast_mut();
                 for row in 0..rows {
                     // SAFETY: the kernel has just written these contiguous values, and as many were saved.
@@ -300,7 +326,7 @@ impl Done<'_> {
             Some(Rest::Derivative(..)) => {}
             Some(Rest::Descend(_)) => unreachable!("a descent has a sweep of its own"),
         }
-        if KIND == STAGE {
+        if K::STAGED {
             // SAFETY: C holds these rows and columns.
             unsafe { transpose(s, from, (rows, cols), c, (p.c_col, p.c_row)) };
             if let Some(Rest::Derivative(activation, saved)) = rest {

@@ -1,4 +1,5 @@
-//! The microkernel of each instruction set and tile, with A, packed B and C in L1: the most that a product can reach.
+//! The microkernel of each instruction set and tile, with A, packed B and C in L1: the most that a product can reach; and two
+//! roofs that are not multiply-adds.
 //!
 //! Measured through the public API, so each figure holds a call and its checks as well, some tens of nanoseconds. Printed
 //! first are the multiply-adds per load of each tile: a core that loads as many vectors in a cycle as it multiplies needs
@@ -39,5 +40,48 @@ fn kernels(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(name = benches; config = criterion(); targets = kernels);
+/// Values of weights in L1.
+const VALUES: usize = 2048;
+
+/// A square root and a division for each of `values`, by vectors: what Adam cannot do without, since both are rounded
+/// correctly.
+#[inline(always)]
+fn divided_by_root(values: &mut [f32]) {
+    for value in values {
+        *value = 1.5 / value.sqrt();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn divided_by_root_avx2(values: &mut [f32]) {
+    divided_by_root(values);
+}
+
+fn roofs(c: &mut Criterion) {
+    let mut group = c.benchmark_group("roof");
+    group.throughput(Throughput::Elements(VALUES as u64));
+    let mut values = [2.5_f32; VALUES];
+    group.bench_function("division by a square root", |bench| {
+        bench.iter(|| {
+            let values = std::hint::black_box(&mut values);
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the instructions have just been found.
+                return unsafe { divided_by_root_avx2(values) };
+            }
+            divided_by_root(values)
+        });
+    });
+    // Weights as [out, in] must be transposed on their way into vectors across outputs: for one sample, that is all there is.
+    let weights = matrix(32, VALUES / 32);
+    for isa in Isa::available() {
+        group.bench_function(BenchmarkId::new("transposition", isa.name()), |bench| {
+            isa.pin(|| bench.iter(|| PackedWeights::new(std::hint::black_box(weights.view().t()))));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(name = benches; config = criterion(); targets = kernels, roofs);
 criterion_main!(benches);

@@ -199,7 +199,10 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 }
                 let place = (block.i0 + i) as isize * p.c_row + (block.j0 + j) as isize * p.c_col;
                 let c = p.c.wrapping_offset(place);
-                tile.c_next = c.wrapping_offset(rows as isize * p.c_row);
+                // Below, or at the top of the next columns.
+                let down = if above + 1 < tiles { rows as isize } else { -(i as isize) };
+                let right = if above + 1 < tiles { 0 } else { width as isize };
+                tile.c_next = c.wrapping_offset(down * p.c_row + right * p.c_col);
                 tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
                 if K::STAGED || (K::DESCENDING && !in_place) {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::{Axis, Failure, Line, Panel, end};
+use common::{Axis, Corner, Failure, Line, Panel, end};
 use percycle::{
     Activation, AdamW, Dataset, FitOptions, History, Init, Loss, MatRef, Mlp, Schedule, Trainer, build_info,
 };
@@ -139,6 +139,7 @@ fn draw(path: &Path, seed: u64, history: &History) -> Result<(), Failure> {
             line("training, before each update", 0, points(&|epoch| epoch.train_loss.into())),
             line("held out", 1, points(&|epoch| epoch.validation_loss.map_or(f64::NAN, f64::from))),
         ],
+        legend: Corner::UpperRight,
     };
     let accuracy = Panel {
         title: format!("accuracy on the {HELD_OUT} held-out images"),
@@ -149,6 +150,7 @@ fn draw(path: &Path, seed: u64, history: &History) -> Result<(), Failure> {
             1,
             points(&|epoch| epoch.validation_accuracy.map_or(f64::NAN, |share| share * 1e2)),
         )],
+        legend: Corner::LowerRight,
     };
     common::draw(path, &format!("Handwritten digits, seed {seed}"), &[loss, accuracy])
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use percycle::{Activation, Error, Loss, MatMut, MatRef, Mlp, Result, Sgd, Targets, Trainer, linear};
 use rayon::prelude::*;
 
-use crate::common::{self, Axis, Failure, Line, Panel, thousands};
+use crate::common::{self, Axis, Corner, Failure, Line, Panel, thousands};
 
 /// What the article's last line says the loss came to.
 const CLAIMED: f32 = 4e-7;
@@ -108,8 +108,8 @@ fn as_written(seeds: u64) -> Result<Panel> {
     let refused: Vec<_> =
         runs.iter().filter_map(|run| Some((run.last().0 + 1, run.refused.as_ref()?))).collect();
     println!("As written, BCELoss is given raw outputs: no sigmoid keeps them in [0, 1].");
-    if let Some((epoch, error)) = refused.first() {
-        println!("Of {seeds} seeds {} end in an error, the first of them in epoch {epoch}:\n", refused.len());
+    if let Some((epoch, error)) = refused.iter().min_by_key(|(epoch, _)| epoch) {
+        println!("Of {seeds} seeds {} end in an error, the soonest in epoch {epoch}:\n", refused.len());
         println!("    {error}\n");
     }
     let best = runs.iter().filter_map(|run| run.at_100).min_by(f32::total_cmp);
@@ -131,6 +131,7 @@ fn as_written(seeds: u64) -> Result<Panel> {
         x: Axis { name: "epoch", log: false },
         y: Axis { name: "loss", log: true },
         lines,
+        legend: Corner::LowerLeft,
     })
 }
 
@@ -190,6 +191,7 @@ fn cure(seeds: u64, most_epochs: u64, rates: &[f32]) -> Result<Panel> {
         x: Axis { name: "epoch", log: true },
         y: Axis { name: "loss", log: true },
         lines,
+        legend: Corner::LowerLeft,
     })
 }
 

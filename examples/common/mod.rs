@@ -8,7 +8,7 @@ mod plot;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
-pub use plot::{Axis, Line, Panel, draw};
+pub use plot::{Axis, Corner, Line, Panel, draw};
 
 /// What an example ends with when something is wrong: a message that is printed as it is.
 pub type Failure = Box<dyn std::error::Error>;

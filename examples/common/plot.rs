@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+pub use plotters::chart::SeriesLabelPosition as Corner;
 use plotters::prelude::*;
 
 use super::Failure;
@@ -12,6 +13,8 @@ pub struct Panel {
     pub x: Axis,
     pub y: Axis,
     pub lines: Vec<Line>,
+    /// Where the legend hides no line.
+    pub legend: Corner,
 }
 
 /// A direction of a chart: what it shows, and whether in powers of ten.
@@ -116,6 +119,7 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Result<(), DrawingAreaError
     }
     chart
         .configure_series_labels()
+        .position(panel.legend.clone())
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
         .label_font(("sans-serif", 14))

@@ -114,6 +114,8 @@ impl Isa {
 
     /// Runs `f` with this instruction set in use for every operation called from this thread, those that then work
     /// on other threads included.
+    ///
+    /// It is this thread that is pinned: with a rayon pool, pin inside of `pool.install(..)`, which runs its closure on another.
     pub fn pin<R>(self, f: impl FnOnce() -> R) -> R {
         struct Restore(Option<Isa>);
         impl Drop for Restore {

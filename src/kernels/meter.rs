@@ -90,8 +90,18 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
     NOTES.with_borrow_mut(|notes| notes.kernel = Some(kernel));
 }
 
-/// Notes what the threads did that shared a product.
+/// Notes what the threads did among which a product was shared: a part for each of so many. Smaller ones of the same thread
+/// are added up, and a part that no thread was left for took no time.
 #[cfg(feature = "rayon")]
-pub(super) fn note_parts(parts: Vec<(usize, Duration)>) {
+pub(super) fn note_parts(threads: usize, times: Vec<(usize, Duration)>) {
+    let mut parts: Vec<(usize, Duration)> = Vec::with_capacity(threads);
+    for (thread, time) in times {
+        match parts.iter_mut().find(|(other, _)| *other == thread) {
+            Some((_, sum)) => *sum += time,
+            None => parts.push((thread, time)),
+        }
+    }
+    let idle = parts.first().map_or(0, |(thread, _)| *thread);
+    parts.resize(threads.max(parts.len()), (idle, Duration::ZERO));
     NOTES.with_borrow_mut(|notes| notes.parts.extend(parts));
 }

@@ -93,7 +93,7 @@ fn split(isa: Isa, product: Product, threads: usize) {
             isa.dispatch(Serial(&part(number)));
             (rayon::current_thread_index().unwrap_or(0), start.elapsed())
         });
-        return meter::note_parts(times.collect());
+        return meter::note_parts(threads, times.collect());
     }
     parts.into_par_iter().for_each(|number| isa.dispatch(Serial(&part(number))));
 }

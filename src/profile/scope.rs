@@ -82,6 +82,9 @@ struct Recorder {
     calls: u64,
     nanoseconds: u64,
     rows: Vec<Row>,
+    /// The row after the last one that grew. Steps are alike, so that it is mostly the next one to grow, and the others
+    /// need not be fetched from a cache that the products have filled with something else.
+    next: usize,
 }
 
 thread_local! {
@@ -95,7 +98,7 @@ thread_local! {
 ///
 /// See [the module](crate::profile) for an example.
 pub fn record<R>(f: impl FnOnce() -> R) -> (R, Report) {
-    let ((result, Recorder { calls, nanoseconds, rows }), clock) = Clock::during(|| watched(f));
+    let ((result, Recorder { calls, nanoseconds, rows, .. }), clock) = Clock::during(|| watched(f));
     let mut report = Report::new(Machine { clock, ..Machine::unknown() }, calls, nanoseconds, rows);
     let mut isas: Vec<Isa> = Vec::new();
     for row in &report.rows {
@@ -212,14 +215,18 @@ impl Scope {
     fn record(self, nanoseconds: u64, work: Work) {
         let notes = meter::take();
         RECORDER.with_borrow_mut(|recorder| {
-            let is_row = |row: &&mut Row| row.is(self.phase, self.layer, &work, notes.kernel);
-            let row = match recorder.rows.iter_mut().find(is_row) {
-                Some(row) => row,
-                None => {
-                    recorder.rows.push(Row::new(self.phase, self.layer, &work, notes.kernel));
-                    recorder.rows.last_mut().unwrap_or_else(|| unreachable!("it was just pushed"))
-                }
+            let Recorder { rows, next, .. } = recorder;
+            let is_row = |row: &Row| row.is(self.phase, self.layer, &work, notes.kernel);
+            let (before, from_next) = rows.split_at(*next);
+            let at = match from_next.iter().position(is_row) {
+                Some(at) => *next + at,
+                None => before.iter().position(is_row).unwrap_or_else(|| {
+                    rows.push(Row::new(self.phase, self.layer, &work, notes.kernel));
+                    rows.len() - 1
+                }),
             };
+            *next = at + 1;
+            let row = &mut rows[at];
             row.add(nanoseconds, &work, &notes.parts);
         });
     }

@@ -336,11 +336,13 @@ impl Matrix {
     }
 
     /// A view to read.
+    #[inline]
     pub fn view(&self) -> MatRef<'_> {
         MatRef { data: &self.data, layout: Layout::row_major(self.rows, self.cols) }
     }
 
     /// A view to write.
+    #[inline]
     pub fn view_mut(&mut self) -> MatMut<'_> {
         MatMut { data: &mut self.data, layout: Layout::row_major(self.rows, self.cols) }
     }

@@ -134,6 +134,7 @@ impl std::fmt::Debug for PackedWeights {
     }
 }
 
+#[inline(always)]
 fn checked(op: &'static str, alpha: f32, a: MatRef, b: MatRef, beta: f32, c: MatMut) -> Result<()> {
     check_inner(op, ("a", a.shape()), ("b", b.shape()), "a needs as many columns as b has rows")?;
     check_output(op, "c", c.shape(), (a.rows(), b.cols()), "c must be rows of a x columns of b")?;
@@ -175,6 +176,7 @@ fn linear_checked(
 
 type Named = (&'static str, (usize, usize));
 
+#[inline(always)]
 fn check_inner(op: &'static str, lhs: Named, rhs: Named, cure: &'static str) -> Result<()> {
     let ((left, left_shape), (right, right_shape)) = (lhs, rhs);
     if left_shape.1 != right_shape.0 {
@@ -183,6 +185,7 @@ fn check_inner(op: &'static str, lhs: Named, rhs: Named, cure: &'static str) -> 
     Ok(())
 }
 
+#[inline(always)]
 fn check_output(
     op: &'static str,
     name: &'static str,

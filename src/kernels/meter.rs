@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::gemm::Product;
+use super::sweep::OneTile;
 use super::tile::tile_for;
 use crate::simd::{Body, Isa, Simd};
 
@@ -77,12 +78,11 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
         fn call<S: Simd>(self, _: S) -> Kernel {
             let Chosen(product, isa) = self;
             let (m, n) = (product.m, product.n);
-            let swapped = product.is_swapped::<S>();
+            let one = OneTile::of::<S>(&product);
+            let swapped = one.is_none() && product.is_swapped::<S>();
             let (m, n) = if swapped { (n, m) } else { (m, n) };
-            let (rows, cols) = match n <= S::Half::LANES {
-                true => tile_for::<S::Half>(m, n),
-                false => tile_for::<S>(m, n),
-            };
+            let half = n <= S::Half::LANES && !matches!(one, Some(OneTile::InPlace));
+            let (rows, cols) = if half { tile_for::<S::Half>(m, n) } else { tile_for::<S>(m, n) };
             Kernel { isa, rows, cols, swapped }
         }
     }

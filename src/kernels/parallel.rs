@@ -23,18 +23,20 @@ const PARTS: usize = 2;
 ///
 /// # Safety
 /// The operands of the product are valid for its dimensions, and C overlaps neither A nor B.
-pub(super) unsafe fn run(isa: Isa, product: Product) {
+// Inlined, as its callers are: a small product would spend most of its time on handing the operands on.
+#[inline(always)]
+pub(super) unsafe fn run(isa: Isa, product: &Product) {
     if product.m == 0 || product.n == 0 {
         return;
     }
     #[cfg(feature = "rayon")]
     {
-        let Product { m, n, k, .. } = product;
+        let Product { m, n, k, .. } = *product;
         // No prediction is above one cycle for each of these; most products need not be asked.
         let most =
             m.saturating_mul(n).saturating_mul(k.saturating_add(1)).saturating_add(n.saturating_mul(k));
         if most as f64 >= 2.0 * WORTH {
-            let worth = (isa.dispatch(Predict(&product)) / WORTH) as usize;
+            let worth = (isa.dispatch(Predict(product)) / WORTH) as usize;
             // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
             if worth >= 2 {
                 let threads = rayon::current_num_threads().min(worth);
@@ -45,9 +47,9 @@ pub(super) unsafe fn run(isa: Isa, product: Product) {
         }
     }
     if meter::watched() {
-        meter::note_kernel(isa, &product);
+        meter::note_kernel(isa, product);
     }
-    isa.dispatch(Serial(&product));
+    isa.dispatch(Serial(product));
 }
 
 /// The cycles of a product on one core.
@@ -67,7 +69,7 @@ impl Body for Predict<'_> {
 /// Splits C into about [`PARTS`] parts for each thread, along its longer side, and runs them on the pool.
 #[cfg(feature = "rayon")]
 #[inline(never)]
-fn split(isa: Isa, product: Product, threads: usize) {
+fn split(isa: Isa, product: &Product, threads: usize) {
     use std::time::Instant;
 
     use rayon::prelude::*;

@@ -62,9 +62,10 @@ pub unsafe fn sgemm(
         first_row: true,
     };
     // SAFETY: what `Product` needs is what this function's contract says.
-    unsafe { parallel::run(Isa::current(), product) }
+    unsafe { parallel::run(Isa::current(), &product) }
 }
 
+#[inline(always)]
 fn operand(view: MatRef) -> Operand {
     // A stride that no element uses may be any number; those in use index a slice, so they fit.
     Operand { ptr: view.as_ptr(), row: view.row_stride() as isize, col: view.col_stride() as isize }
@@ -97,6 +98,7 @@ pub(crate) enum After<'a> {
 }
 
 /// `C = after(start + alpha A B)` on views whose shapes the caller has checked to fit.
+#[inline(always)]
 pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after: After, mut c: MatMut) {
     let (m, n) = (c.rows(), c.cols());
     let (k, b) = match b {
@@ -147,11 +149,12 @@ pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after
     };
     // SAFETY: the views were checked against their slices when they were made, the asserts above tie their shapes
     // together, and C is borrowed mutably, so it overlaps nothing and no two of its elements share a place.
-    unsafe { parallel::run(isa, product) }
+    unsafe { parallel::run(isa, &product) }
 }
 
 /// Updates the weights (`[in, out]`) and biases of a layer by the gradients `X^T delta` and the sums of delta over its
 /// rows, neither of which is stored. The caller has checked that the shapes fit; delta is row-major.
+#[inline(always)]
 pub(crate) fn descend(
     isa: Isa,
     (x, delta): (MatRef, MatRef),
@@ -179,7 +182,7 @@ pub(crate) fn descend(
         first_row: true,
     };
     // SAFETY: as for `run`; `places` has checked that weights, biases and state have an element for each gradient.
-    unsafe { parallel::run(isa, product) }
+    unsafe { parallel::run(isa, &product) }
 }
 
 /// A right-hand side in the order in which the kernels read it. The layout is the same for every instruction set.

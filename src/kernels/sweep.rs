@@ -8,7 +8,7 @@ use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::pack::{Operand, transpose};
 use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, vectors_for};
 use super::update::update_rows;
-use super::vector::load_up_to;
+use super::vector::{load_up_to, store_up_to};
 use crate::buffer::CacheLine;
 use crate::simd::{Body, Simd};
 
@@ -17,6 +17,9 @@ const BUFFER: usize = 12 * 2 * PANEL;
 
 /// Values of a block up to which it lies in L1 as a whole: nothing needs to be asked for.
 const CLOSE: usize = 6 * 1024;
+
+/// Steps of k up to which reading and writing C takes longer than the multiply-adds.
+const FEW: usize = 8;
 
 /// One block of a product: `m` x `n` of C from (i0, j0) on, with its part of A and B.
 pub(super) struct Block<'a> {
@@ -37,7 +40,7 @@ impl Block<'_> {
     /// All tiles.
     #[inline(always)]
     pub(super) fn tiles<S: Simd>(&self, s: S) {
-        let (finish, rest) = split(self.p.epilogue, self.last);
+        let (finish, rest) = split(self.p, self.last);
         if matches!(self.p.epilogue, Epilogue::Descend(_)) {
             s.run_outlined(Sweep { block: self, finish, rest, kind: Descending });
         } else if self.p.c_col != 1 {
@@ -87,23 +90,91 @@ impl Kind for Descending {
     const DESCENDING: bool = true;
 }
 
-/// Values of A up to which a product may be [`one_tile`].
-const ONE_TILE: usize = 256;
+/// Steps of k of a B that is transposed for a product of one tile.
+const TURNED: usize = 64;
 
-/// Computes a product of which all of C is one tile that the kernel finishes, and says whether it is one. To plan and to
-/// sweep would take several times as long as the tile.
+/// Computes a product of which all of C is one tile, and says whether it is one. To plan and to sweep would take several
+/// times as long as the tile.
 ///
 /// # Safety
 /// The operands of the product are valid for its dimensions, and C overlaps neither A nor B.
 #[inline(always)]
 pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
-    let in_place = p.c_col == 1 && p.alpha == 1.0 && matches!(p.b, Rhs::Plain(Operand { col: 1, .. }));
-    let small = p.m <= rows_for::<S>(p.n) && p.n <= 2 * S::LANES && p.m * p.k <= ONE_TILE;
-    if !(in_place && small) {
-        return false;
+    let Some(way) = OneTile::of::<S>(p) else { return false };
+    let (finish, rest) = split(p, true);
+    if let (Some(Rest::Descend(_)), Finish::Keep) = (rest, finish) {
+        return false; // The tile of gradients would need a buffer.
     }
-    let (finish, None) = split(p.epilogue, true) else { return false };
-    let b = p.b.columns(p.k, 0, 0);
+    match way {
+        // SAFETY: the caller's; C is one tile.
+        OneTile::InPlace => unsafe { whole(s, p, p.b.columns(p.k, 0, 0), finish, rest) },
+        OneTile::Turned(b) if p.n <= S::Half::LANES && p.m <= rows_for::<S::Half>(p.n) => {
+            s.half().run_outlined(Turned { p, b, finish, rest });
+        }
+        OneTile::Turned(b) => s.run_outlined(Turned { p, b, finish, rest }),
+    }
+    true
+}
+
+/// How a product of one tile reads its B.
+pub(super) enum OneTile {
+    InPlace,
+    /// Transposed into a buffer.
+    Turned(Operand),
+}
+
+impl OneTile {
+    /// The way for a product of which all of C is one tile, with all operands in L1.
+    #[inline(always)]
+    pub(super) fn of<S: Simd>(p: &Product) -> Option<OneTile> {
+        let Rhs::Plain(b) = p.b else { return None };
+        // A single column is contiguous, whatever its stride.
+        let rows = (p.c_col == 1 || p.n == 1) && p.alpha == 1.0;
+        let one = p.m <= rows_for::<S>(p.n) && p.n <= 2 * S::LANES;
+        if !(rows && one && p.k <= CLOSE && p.k * (p.m + p.n) + p.m * p.n <= CLOSE) {
+            return None;
+        }
+        if b.col == 1 || p.n == 1 {
+            Some(OneTile::InPlace)
+        } else if b.row == 1 && p.k <= TURNED {
+            Some(OneTile::Turned(b))
+        } else {
+            None
+        }
+    }
+}
+
+/// A product of one tile whose B is transposed.
+struct Turned<'a> {
+    p: &'a Product<'a>,
+    b: Operand,
+    finish: Finish,
+    rest: Option<Rest<'a>>,
+}
+
+impl Body for Turned<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Turned { p, b, finish, rest } = self;
+        let mut buffer = MaybeUninit::<[CacheLine; TURNED * PANEL / 16]>::uninit();
+        let buffer: *mut f32 = buffer.as_mut_ptr().cast();
+        // SAFETY: B is readable for n columns and k rows; the buffer holds TURNED rows of PANEL, which a tile is not wider
+        // than. Of each row the first n are written, and no kernel reads more.
+        unsafe {
+            transpose(s, b.t(), (p.n, p.k), buffer, (PANEL as isize, 1));
+            whole(s, p, Rhs::Packed(buffer).columns(p.k, 0, 0), finish, rest);
+        }
+    }
+}
+
+/// A product of which all of C is one tile.
+///
+/// # Safety
+/// As for [`one_tile`], with `b` in place of the product's own.
+#[inline(always)]
+unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Option<Rest>) {
     let vectors = if p.n <= S::LANES { 1 } else { 2 };
     let tile = Tile {
         k: p.k,
@@ -127,7 +198,17 @@ pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
     };
     // SAFETY: the caller's; C has no more rows and columns than this kernel's tile.
     unsafe { kernel::<S>(p.m, vectors, p.n == vectors * S::LANES)(s, &tile) };
-    true
+    match rest {
+        None => {}
+        Some(Rest::Descend(_)) if !p.first_row => {}
+        // SAFETY: B holds the columns of C, and there is a bias for each.
+        Some(Rest::Descend(descent)) => unsafe { descend_biases(s, descent, &tile, p.offset) },
+        rest => {
+            let done = Done { p, tile: &tile, rows: p.m, c: p.c, offset: p.offset };
+            // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
+            unsafe { done.finish::<S, Activated>(s, rest) };
+        }
+    }
 }
 
 /// The tiles of a block, column by column, so that a panel of B stays close while A passes.
@@ -150,7 +231,10 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         // Tiles on top of each other are equally high, but for one row that the first of them have more: a last one with
         // what is left would be too low to hide the latency of its chains.
-        let tiles = block.m.div_ceil(rows_for::<S>(block.n));
+        // With few steps of k it is C that takes the time: low tiles write it in long pieces of few rows.
+        let low_and_wide = block.k <= FEW && block.n >= 8 * S::LANES;
+        let most = if low_and_wide { (S::TILE_ROWS / 4).max(1) } else { rows_for::<S>(block.n) };
+        let tiles = block.m.div_ceil(most);
         let (low, higher) = if tiles == 1 { (block.m, 0) } else { (block.m / tiles, block.m % tiles) };
         let widest = vectors_for::<S>(low + usize::from(higher > 0));
         let width = widest * S::LANES;
@@ -199,6 +283,9 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 }
                 let place = (block.i0 + i) as isize * p.c_row + (block.j0 + j) as isize * p.c_col;
                 let c = p.c.wrapping_offset(place);
+                if let Finish::Gate(y) = finish {
+                    tile.finish = Finish::Gate(y.wrapping_offset(place));
+                }
                 // Below, or at the top of the next columns.
                 let down = if above + 1 < tiles { rows as isize } else { -(i as isize) };
                 let right = if above + 1 < tiles { 0 } else { width as isize };
@@ -260,8 +347,8 @@ enum Rest<'a> {
 
 /// What the kernel does in registers, and what is left.
 #[inline(always)]
-fn split(epilogue: Epilogue<'_>, last: bool) -> (Finish, Option<Rest<'_>>) {
-    match epilogue {
+fn split<'a>(p: &Product<'a>, last: bool) -> (Finish, Option<Rest<'a>>) {
+    match p.epilogue {
         _ if !last => (Finish::Keep, None),
         Epilogue::Activate { activation: Activation::Identity, .. } => (Finish::Keep, None),
         Epilogue::Activate { activation: Activation::Relu, .. } => (Finish::Relu, None),
@@ -270,6 +357,9 @@ fn split(epilogue: Epilogue<'_>, last: bool) -> (Finish, Option<Rest<'_>>) {
         }
         Epilogue::Activate { activation, before } => (Finish::Keep, Some(Rest::Activate(activation, before))),
         Epilogue::Derivative { activation: Activation::Identity, .. } => (Finish::Keep, None),
+        Epilogue::Derivative { activation: Activation::Relu, saved } if p.c_col == 1 => {
+            (Finish::Gate(saved.wrapping_offset(p.offset)), None)
+        }
         Epilogue::Derivative { activation, saved } => {
             (Finish::Keep, Some(Rest::Derivative(activation, saved)))
         }
@@ -367,9 +457,20 @@ unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Tile, col: isi
             // SAFETY: row p < k of B has these columns.
             sum = s.add(sum, unsafe { load_up_to(s, from.wrapping_offset(p * tile.b_k), n) });
         }
+        if let Finish::Descend { scale, rate } = tile.finish {
+            let bias = descent.biases.weights.wrapping_offset(col).wrapping_add(j);
+            // SAFETY: the caller vouches for the biases.
+            unsafe {
+                let descended = s.fma(s.splat(-rate), s.mul(sum, s.splat(scale)), load_up_to(s, bias, n));
+                store_up_to(s, bias, n, descended);
+            }
+        }
         // SAFETY: a tile has no more columns than `sums`, which is a multiple of every vector.
         unsafe { s.store(sums.as_mut_ptr().add(j), sum) };
         j += S::LANES;
+    }
+    if let Finish::Descend { .. } = tile.finish {
+        return;
     }
     let how = (descent.rule, descent.scaling);
     // SAFETY: the caller vouches for the biases.

@@ -11,10 +11,6 @@ use crate::simd::{Body, Simd};
 /// Columns in a panel of packed B: the tile width of the widest instruction set, a multiple of all the others.
 pub(super) const PANEL: usize = 32;
 
-/// The most rows of a tile of one vector: with one of B and one broadcast of A, 14 of the 16 registers that x86 has at
-/// least.
-const ROWS_OF_ONE: usize = 12;
-
 /// Where the chains of a tile begin.
 #[derive(Clone, Copy)]
 pub(super) enum Start {
@@ -37,22 +33,25 @@ pub(super) enum Finish {
     Leaky(f32),
     /// `x <= 0 ? 0 : x`.
     Relu,
+    /// `y <= 0 ? 0 : x`, where the y lie here as the tile does in C.
+    Gate(*const f32),
     /// `c - rate * (scale * x)`: C holds weights, and x is their gradient.
     Descend { scale: f32, rate: f32 },
 }
 
-/// The operands of one tile; see the contract above.
+/// The operands of one tile; see the contract above. (Pointers first, then strides: next to each other they would be copied
+/// from an operand as one vector, which waits until the operand itself has been written to L1.)
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
     pub k: usize,
     pub a: *const f32,
-    pub a_row: isize,
-    pub a_k: isize,
     pub b: *const f32,
-    pub b_k: isize,
-    pub b_panel: isize,
     pub c: *mut f32,
+    pub a_row: isize,
+    pub b_k: isize,
     pub c_row: isize,
+    pub a_k: isize,
+    pub b_panel: isize,
     /// Where the next tile of C starts, and how far apart its rows are: so many of its rows are asked for while this tile
     /// is computed, one in each of the first steps of k.
     pub c_next: *const f32,
@@ -87,6 +86,13 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
                 masks[j] = s.first(t.cols.saturating_sub(j * S::LANES));
             }
         }
+        // Two loops, because the compiler unrolls one of 24 rounds too late to keep the accumulators in registers.
+        macro_rules! each_row {
+            ($i:ident, $body:block) => {
+                for $i in 0..ROWS.min(12) $body
+                for $i in 12..ROWS $body
+            };
+        }
         macro_rules! load {
             ($p:expr, $j:expr) => {
                 // SAFETY: whoever made the `Tile` vouches that its `cols` columns exist in every row.
@@ -100,34 +106,35 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
             Start::Bias(bias) => {
                 for j in 0..NV {
                     let v = load!(bias.wrapping_add(j * S::LANES), j);
-                    for i in 0..ROWS {
+                    each_row!(i, {
                         acc[i][j] = v;
-                    }
+                    });
                 }
             }
             Start::BiasRows(bias) => {
-                for i in 0..ROWS {
+                each_row!(i, {
                     // SAFETY: there is one value for each of the tile's rows.
                     let v = s.splat(unsafe { *bias.wrapping_add(i) });
                     for j in 0..NV {
                         acc[i][j] = v;
                     }
-                }
+                });
             }
             Start::Scaled(beta) => {
                 let beta = s.splat(beta);
-                for i in 0..ROWS {
+                each_row!(i, {
                     for j in 0..NV {
                         let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
                         acc[i][j] = s.mul(beta, load!(c.cast_const(), j));
                     }
-                }
+                });
             }
         }
 
         // Every third row has a pointer; the two after it are reached by the addressing modes that x86 has for free.
-        let mut a = [t.a; 4];
-        for g in 0..4 {
+        let groups = ROWS.div_ceil(3);
+        let mut a = [t.a; 8];
+        for g in 0..groups {
             a[g] = t.a.wrapping_offset(3 * g as isize * t.a_row);
         }
         let (mut b, mut b_next, mut c_next) = (t.b, t.b_next, t.c_next);
@@ -153,28 +160,28 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
                     // Whichever of A's column and B's row is shorter waits in registers.
                     if ROWS < NV {
                         let mut av = [s.splat(0.0); ROWS];
-                        for i in 0..ROWS {
+                        each_row!(i, {
                             av[i] = a!(i);
-                        }
+                        });
                         for j in 0..NV {
                             let bv = b!(j);
-                            for i in 0..ROWS {
+                            each_row!(i, {
                                 acc[i][j] = s.fma(av[i], bv, acc[i][j]);
-                            }
+                            });
                         }
                     } else {
                         let mut bv = [s.splat(0.0); NV];
                         for j in 0..NV {
                             bv[j] = b!(j);
                         }
-                        for i in 0..ROWS {
+                        each_row!(i, {
                             let av = a!(i);
                             for j in 0..NV {
                                 acc[i][j] = s.fma(av, bv[j], acc[i][j]);
                             }
-                        }
+                        });
                     }
-                    for g in 0..4 {
+                    for g in 0..groups {
                         a[g] = s.held(a[g].wrapping_offset(t.a_k));
                     }
                     b = b.wrapping_offset(t.b_k);
@@ -208,32 +215,41 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
             Finish::Keep | Finish::Descend { .. } => {}
             Finish::Relu => {
                 let zero = s.splat(0.0);
-                for i in 0..ROWS {
+                each_row!(i, {
                     for j in 0..NV {
                         acc[i][j] = s.select(s.le(acc[i][j], zero), zero, acc[i][j]);
                     }
-                }
+                });
+            }
+            Finish::Gate(y) => {
+                let zero = s.splat(0.0);
+                each_row!(i, {
+                    for j in 0..NV {
+                        let y = y.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
+                        acc[i][j] = s.select(s.le(load!(y, j), zero), zero, acc[i][j]);
+                    }
+                });
             }
             Finish::Leaky(slope) => {
                 let (zero, slope) = (s.splat(0.0), s.splat(slope));
-                for i in 0..ROWS {
+                each_row!(i, {
                     for j in 0..NV {
                         let x = acc[i][j];
                         acc[i][j] = s.select(s.le(x, zero), s.mul(slope, x), x);
                     }
-                }
+                });
             }
         }
         if let Finish::Descend { scale, rate } = t.finish {
             let (scale, rate) = (s.splat(scale), s.splat(-rate));
-            for i in 0..ROWS {
+            each_row!(i, {
                 for j in 0..NV {
                     let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
                     acc[i][j] = s.fma(rate, s.mul(acc[i][j], scale), load!(c.cast_const(), j));
                 }
-            }
+            });
         }
-        for i in 0..ROWS {
+        each_row!(i, {
             for j in 0..NV {
                 let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
                 // SAFETY: as for loads: the first `cols` columns of row i exist, and are ours to write.
@@ -245,7 +261,7 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
                     }
                 }
             }
-        }
+        });
     }
 }
 
@@ -255,10 +271,10 @@ unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize, const FULL: bool>(s:
     s.run_outlined(TileBody::<ROWS, NV, FULL>(tile));
 }
 
-/// The most rows of a tile for `n` columns. A single vector leaves registers for more of them.
+/// The most rows of a tile for `n` columns: of a single vector there are twice as many.
 #[inline(always)]
 pub(super) fn rows_for<S: Simd>(n: usize) -> usize {
-    if n <= S::LANES { ROWS_OF_ONE } else { S::TILE_ROWS }
+    if n <= S::LANES { 2 * S::TILE_ROWS } else { S::TILE_ROWS }
 }
 
 /// Vectors in a row of the tile for `rows` rows: as many accumulators as the full tile has, so that short tiles still
@@ -309,7 +325,8 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
         by_vectors!(wide: 1; half: 1 2 3; full: 1 2 3 4 5 6; one: 1 2 3 4 5 6 7 8 9 10 11 12)
     } else {
         by_vectors!(
-            wide: 1 2 3; half: 1 2 3 4 5 6; full: 1 2 3 4 5 6 7 8 9 10 11 12; one: 1 2 3 4 5 6 7 8 9 10 11 12
+            wide: 1 2 3; half: 1 2 3 4 5 6; full: 1 2 3 4 5 6 7 8 9 10 11 12;
+            one: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24
         )
     }
 }

@@ -21,6 +21,7 @@ impl Limits {
         Limits { weights: f64::INFINITY, first: f64::INFINITY, second: f64::INFINITY };
 
     /// The bounds after an update by gradients whose sums are at most `sum`, or nothing when they might not be finite.
+    #[inline]
     pub(super) fn after(self, rule: &Rule, scaling: &Scaling, sum: f64) -> Option<Limits> {
         let gradient = sum * f64::from(scaling.scale) * f64::from(scaling.coefficient);
         let (limits, on_the_way) = match rule {

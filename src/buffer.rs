@@ -13,6 +13,10 @@ pub(crate) const LINE: usize = 16;
 #[repr(C, align(64))]
 pub(crate) struct CacheLine([f32; LINE]);
 
+impl CacheLine {
+    pub(crate) const ZERO: CacheLine = CacheLine([0.0; LINE]);
+}
+
 /// A slice of `f32` that owns its memory.
 #[derive(Clone, Default)]
 pub(crate) struct Buffer {

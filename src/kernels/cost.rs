@@ -1,12 +1,14 @@
 //! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
 
 use super::gemm::{Epilogue, Product, Rhs};
+use super::tile::turned_rows;
 use crate::simd::Simd;
 
-// In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed on the way,
-// and one of C that is.
+// In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,
+// one that is transposed between the multiply-adds (if there are few of them), and one of C that is transposed.
 const HALF: f64 = 0.8;
 const MOVE_B: f64 = 0.4;
+const TURN_B: f64 = 0.2;
 const MOVE_C: f64 = 1.0;
 
 /// Cycles of an `m` x `n` x `k` product.
@@ -17,8 +19,13 @@ fn cycles<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool)
     } else {
         (n.div_ceil(S::LANES) * S::LANES) as f64 / 16.0
     };
+    let turned = m <= turned_rows::<S>() && !move_c;
     let (m, n, k) = (m as f64, n as f64, k as f64);
-    let b = if move_b { MOVE_B * n * k } else { 0.0 };
+    let b = match move_b {
+        true if turned => TURN_B * n * k,
+        true => MOVE_B * n * k,
+        false => 0.0,
+    };
     let c = if move_c { MOVE_C * m * n } else { 0.0 };
     m * k * vectors + b + c
 }

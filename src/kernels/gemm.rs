@@ -5,7 +5,7 @@
 use super::activation::Activation;
 use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len};
 use super::scratch;
-use super::sweep::{Block, one_tile};
+use super::sweep::{Block, Turning, one_tile};
 use super::tile::{PANEL, Start};
 use super::update::{Places, Rule, Scaling};
 use crate::simd::{Body, Simd};
@@ -91,7 +91,7 @@ impl Product<'_> {
     /// The product of the transposes, which has the same chains: the factors of a product may change places. Only for a B
     /// that is not packed.
     #[inline(always)]
-    fn swapped(&self, b: Operand) -> Self {
+    pub(super) fn swapped(&self, b: Operand) -> Self {
         Product {
             m: self.n,
             n: self.m,
@@ -163,6 +163,9 @@ impl Body for Oriented<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let p = self.0;
+        if let Some(turning) = Turning::of::<S>(p) {
+            return s.run_outlined(turning);
+        }
         let plan = Plan::new(p);
         if !(plan.pack_b || plan.copy_a) && p.k <= plan.k_block && p.m.saturating_mul(p.k) <= A_BLOCK {
             let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), *p);

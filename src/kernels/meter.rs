@@ -5,9 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
-use super::gemm::Product;
-use super::sweep::OneTile;
-use super::tile::tile_for;
+use super::gemm::{Product, Rhs};
+use super::sweep::{OneTile, Turning};
+use super::tile::{tile_for, turned_kernel};
 use crate::simd::{Body, Isa, Simd};
 
 thread_local! {
@@ -77,13 +77,25 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
         #[inline(always)]
         fn call<S: Simd>(self, _: S) -> Kernel {
             let Chosen(product, isa) = self;
-            let (m, n) = (product.m, product.n);
             let one = OneTile::of::<S>(&product);
-            let swapped = one.is_none() && product.is_swapped::<S>();
-            let (m, n) = if swapped { (n, m) } else { (m, n) };
-            let half = n <= S::Half::LANES && !matches!(one, Some(OneTile::InPlace));
-            let (rows, cols) = if half { tile_for::<S::Half>(m, n) } else { tile_for::<S>(m, n) };
+            let (mut product, mut swapped) = (product, false);
+            if let (None, Rhs::Plain(b), true) = (&one, product.b, product.is_swapped::<S>()) {
+                (product, swapped) = (product.swapped(b), true);
+            }
+            let half = product.n <= S::Half::LANES && !matches!(one, Some(OneTile::InPlace));
+            let (rows, cols) = match (half, one.is_some()) {
+                (true, one) => tile::<S::Half>(&product, one),
+                (false, one) => tile::<S>(&product, one),
+            };
             Kernel { isa, rows, cols, swapped }
+        }
+    }
+    #[inline(always)]
+    fn tile<S: Simd>(product: &Product, one: bool) -> (usize, usize) {
+        let (m, n) = (product.m, product.n);
+        match Turning::of::<S>(product) {
+            Some(_) if !one => (m, turned_kernel::<S>(m).1 * S::LANES),
+            _ => tile_for::<S>(m, n),
         }
     }
     let kernel = isa.dispatch(Chosen(*product, isa));

@@ -6,7 +6,7 @@ use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::pack::{Operand, transpose};
-use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, vectors_for};
+use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, turned_kernel, turned_rows, vectors_for};
 use super::update::update_rows;
 use super::vector::{load_up_to, store_up_to};
 use crate::buffer::CacheLine;
@@ -207,6 +207,79 @@ unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Op
             let done = Done { p, tile: &tile, rows: p.m, c: p.c, offset: p.offset };
             // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
             unsafe { done.finish::<S, Activated>(s, rest) };
+        }
+    }
+}
+
+/// A product of few rows whose B lies by columns, each contiguous: they are transposed on the way.
+pub(super) struct Turning<'a> {
+    p: &'a Product<'a>,
+    b: Operand,
+}
+
+impl<'a> Turning<'a> {
+    /// The product, if it is one of those.
+    #[inline(always)]
+    pub(super) fn of<S: Simd>(p: &'a Product<'a>) -> Option<Turning<'a>> {
+        match p.b {
+            Rhs::Plain(b)
+                if b.col != 1
+                    && b.row == 1
+                    && p.c_col == 1
+                    && p.alpha == 1.0
+                    && p.m <= turned_rows::<S>()
+                    && !matches!(p.epilogue, Epilogue::Descend(_)) =>
+            {
+                Some(Turning { p, b })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Body for Turning<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Turning { p, b } = self;
+        let (finish, rest) = split(p, true);
+        let (kernel, vectors) = turned_kernel::<S>(p.m);
+        for j in (0..p.n).step_by(vectors * S::LANES) {
+            let c = p.c.wrapping_add(j);
+            let tile = Tile {
+                k: p.k,
+                a: p.a.ptr,
+                a_row: p.a.row,
+                a_k: p.a.col,
+                b: b.at(0, j).ptr,
+                b_k: 1,
+                b_panel: b.col,
+                c,
+                c_row: p.c_row,
+                // Whoever reads columns asks for nothing: each is a stream, which the hardware foresees.
+                c_next: c,
+                c_next_row: 0,
+                c_ahead: 0,
+                b_next: b.ptr,
+                b_ahead: 0,
+                cols: (p.n - j).min(vectors * S::LANES),
+                start: match p.start {
+                    Start::Bias(bias) => Start::Bias(bias.wrapping_add(j)),
+                    other => other,
+                },
+                finish: match finish {
+                    Finish::Gate(y) => Finish::Gate(y.wrapping_add(j)),
+                    other => other,
+                },
+            };
+            // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
+            unsafe { kernel(s, &tile) };
+            if rest.is_some() {
+                let done = Done { p, tile: &tile, rows: p.m, c, offset: p.offset + j as isize };
+                // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
+                unsafe { done.finish::<S, Activated>(s, rest) };
+            }
         }
     }
 }

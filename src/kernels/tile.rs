@@ -6,6 +6,9 @@
 //! first `cols` columns exist; nothing outside them is read or written, unless `FULL` says that all exist. Each element
 //! is one chain of fused multiply-adds over ascending p, from `start`: tile shape and vector width cannot change a bit.
 
+use std::mem::MaybeUninit;
+
+use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
 /// Columns in a panel of packed B: the tile width of the widest instruction set, a multiple of all the others.
@@ -69,9 +72,16 @@ pub(super) struct Tile {
 /// A kernel for a fixed number of rows and vectors.
 pub(super) type Kernel<S> = unsafe fn(S, &Tile);
 
-struct TileBody<'a, const ROWS: usize, const NV: usize, const FULL: bool>(&'a Tile);
+/// How a kernel reads B: whole vectors in rows; as many columns as exist in rows; or columns, one after the other, each
+/// contiguous over k and `b_panel` after the one before, which are transposed a few steps ahead of their use (16 of them at
+/// most: more would be more streams than the hardware foresees).
+const FULL: u8 = 0;
+const PART: u8 = 1;
+const TURNED: u8 = 2;
 
-impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_, ROWS, NV, FULL> {
+struct TileBody<'a, const ROWS: usize, const NV: usize, const READS: u8>(&'a Tile);
+
+impl<const ROWS: usize, const NV: usize, const READS: u8> Body for TileBody<'_, ROWS, NV, READS> {
     type Out = ();
 
     // Loops over constant bounds, no closures: what is not inlined here loses the instruction set.
@@ -81,7 +91,7 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
         let t = self.0;
         // Masks by vector; unused when FULL.
         let mut masks = [s.first(S::LANES); NV];
-        if !FULL {
+        if READS != FULL {
             for j in 0..NV {
                 masks[j] = s.first(t.cols.saturating_sub(j * S::LANES));
             }
@@ -96,7 +106,7 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
         macro_rules! load {
             ($p:expr, $j:expr) => {
                 // SAFETY: whoever made the `Tile` vouches that its `cols` columns exist in every row.
-                unsafe { if FULL { s.load($p) } else { s.load_first($p, masks[$j]) } }
+                unsafe { if READS == FULL { s.load($p) } else { s.load_first($p, masks[$j]) } }
             };
         }
 
@@ -137,11 +147,16 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
         for g in 0..groups {
             a[g] = t.a.wrapping_offset(3 * g as isize * t.a_row);
         }
-        let (mut b, mut b_next, mut c_next) = (t.b, t.b_next, t.c_next);
+        let (mut b, mut b_k, mut b_next, mut c_next) = (t.b, t.b_k, t.b_next, t.c_next);
         macro_rules! b {
             ($j:expr) => {{
-                let (panel, col) = ($j * S::LANES / PANEL, $j * S::LANES % PANEL);
-                load!(b.wrapping_offset(panel as isize * t.b_panel).wrapping_add(col), $j)
+                if READS == TURNED {
+                    // SAFETY: the buffer of transposed columns holds whole vectors.
+                    unsafe { s.load(b.wrapping_add($j * S::LANES)) }
+                } else {
+                    let (panel, col) = ($j * S::LANES / PANEL, $j * S::LANES % PANEL);
+                    load!(b.wrapping_offset(panel as isize * t.b_panel).wrapping_add(col), $j)
+                }
             }};
         }
         macro_rules! a {
@@ -184,7 +199,7 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
                     for g in 0..groups {
                         a[g] = s.held(a[g].wrapping_offset(t.a_k));
                     }
-                    b = b.wrapping_offset(t.b_k);
+                    b = b.wrapping_offset(b_k);
                 }
             };
         }
@@ -205,11 +220,32 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
                 ask_for_b!();
             }};
         }
-        let both = t.c_ahead.min(t.k);
-        let ahead = t.b_ahead.clamp(both, t.k);
-        steps!(both, ask_for_both!());
-        steps!(ahead - both, ask_for_b!());
-        steps!(t.k - ahead,);
+        if READS == TURNED {
+            // Rows of the next steps: transposing them and using them up overlap.
+            let mut rows = MaybeUninit::<[CacheLine; LINE]>::uninit();
+            if t.cols < NV * S::LANES {
+                rows.write([CacheLine::ZERO; LINE]); // The lanes that no column fills.
+            }
+            b_k = (NV * S::LANES) as isize;
+            for done in (0..t.k).step_by(S::LANES) {
+                let steps = S::LANES.min(t.k - done);
+                for j in 0..NV {
+                    let cols = t.cols.saturating_sub(j * S::LANES).min(S::LANES);
+                    let from = t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(done);
+                    let to = rows.as_mut_ptr().cast::<f32>().wrapping_add(j * S::LANES);
+                    // SAFETY: these columns exist for these steps; `rows` holds LANES rows of up to 16 values.
+                    unsafe { s.transpose((cols, steps), from, t.b_panel, to, b_k) };
+                }
+                b = rows.as_ptr().cast();
+                steps!(steps,);
+            }
+        } else {
+            let both = t.c_ahead.min(t.k);
+            let ahead = t.b_ahead.clamp(both, t.k);
+            steps!(both, ask_for_both!());
+            steps!(ahead - both, ask_for_b!());
+            steps!(t.k - ahead,);
+        }
 
         match t.finish {
             Finish::Keep | Finish::Descend { .. } => {}
@@ -254,7 +290,7 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
                 let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
                 // SAFETY: as for loads: the first `cols` columns of row i exist, and are ours to write.
                 unsafe {
-                    if FULL {
+                    if READS == FULL || (READS == TURNED && t.cols == NV * S::LANES) {
                         s.store(c, acc[i][j]);
                     } else {
                         s.store_first(c, masks[j], acc[i][j]);
@@ -267,8 +303,8 @@ impl<const ROWS: usize, const NV: usize, const FULL: bool> Body for TileBody<'_,
 
 /// # Safety
 /// The tile's operands are as its contract says, for `ROWS` rows and `NV` vectors.
-unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize, const FULL: bool>(s: S, tile: &Tile) {
-    s.run_outlined(TileBody::<ROWS, NV, FULL>(tile));
+unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize, const READS: u8>(s: S, tile: &Tile) {
+    s.run_outlined(TileBody::<ROWS, NV, READS>(tile));
 }
 
 /// The most rows of a tile for `n` columns: of a single vector there are twice as many.
@@ -304,8 +340,8 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
     macro_rules! by_rows {
         ($nv:literal: $($rows:literal)+) => {
             match (rows, full) {
-                $(($rows, true) => tile::<S, $rows, $nv, true>,
-                ($rows, false) => tile::<S, $rows, $nv, false>,)+
+                $(($rows, true) => tile::<S, $rows, $nv, FULL>,
+                ($rows, false) => tile::<S, $rows, $nv, PART>,)+
                 _ => unreachable!("no tile of {rows} rows and {vectors} vectors"),
             }
         };
@@ -329,4 +365,24 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
             one: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24
         )
     }
+}
+
+/// The most rows of a kernel that transposes B on the way: of more, exchanging the factors or packing B costs less.
+#[inline(always)]
+pub(super) fn turned_rows<S: Simd>() -> usize {
+    S::TILE_ROWS / 2 + 1
+}
+
+/// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its vectors.
+pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
+    macro_rules! by_rows {
+        (two: $($two:literal)*; one: $($one:literal)+) => {
+            match rows {
+                $($two => (tile::<S, $two, 2, TURNED>, 2),)*
+                $($one => (tile::<S, $one, 1, TURNED>, 1),)+
+                _ => unreachable!("no tile of {rows} rows transposes"),
+            }
+        };
+    }
+    if S::TILE_ROWS <= 6 { by_rows!(two: 1 2; one: 3 4) } else { by_rows!(two: ; one: 1 2 3 4 5 6 7) }
 }

@@ -95,7 +95,7 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
         let (m, n) = (product.m, product.n);
         match Turning::of::<S>(product) {
             Some(_) if !one => (m, turned_kernel::<S>(m).1 * S::LANES),
-            _ => tile_for::<S>(m, n),
+            _ => tile_for::<S>(m, n, product.a.row),
         }
     }
     let kernel = isa.dispatch(Chosen(*product, isa));

@@ -108,7 +108,7 @@ pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
     match way {
         // SAFETY: the caller's; C is one tile.
         OneTile::InPlace => unsafe { whole(s, p, p.b.columns(p.k, 0, 0), finish, rest) },
-        OneTile::Turned(b) if p.n <= S::Half::LANES && p.m <= rows_for::<S::Half>(p.n) => {
+        OneTile::Turned(b) if p.n <= S::Half::LANES && p.m <= rows_for::<S::Half>(p.n, p.a.row) => {
             s.half().run_outlined(Turned { p, b, finish, rest });
         }
         OneTile::Turned(b) => s.run_outlined(Turned { p, b, finish, rest }),
@@ -130,7 +130,7 @@ impl OneTile {
         let Rhs::Plain(b) = p.b else { return None };
         // A single column is contiguous, whatever its stride.
         let rows = (p.c_col == 1 || p.n == 1) && p.alpha == 1.0;
-        let one = p.m <= rows_for::<S>(p.n) && p.n <= 2 * S::LANES;
+        let one = p.m <= rows_for::<S>(p.n, p.a.row) && p.n <= 2 * S::LANES;
         if !(rows && one && p.k <= CLOSE && p.k * (p.m + p.n) + p.m * p.n <= CLOSE) {
             return None;
         }
@@ -306,7 +306,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
         // what is left would be too low to hide the latency of its chains.
         // With few steps of k it is C that takes the time: low tiles write it in long pieces of few rows.
         let low_and_wide = block.k <= FEW && block.n >= 8 * S::LANES;
-        let most = if low_and_wide { (S::TILE_ROWS / 4).max(1) } else { rows_for::<S>(block.n) };
+        let most = if low_and_wide { (S::TILE_ROWS / 4).max(1) } else { rows_for::<S>(block.n, block.a.row) };
         let tiles = block.m.div_ceil(most);
         let (low, higher) = if tiles == 1 { (block.m, 0) } else { (block.m / tiles, block.m % tiles) };
         let widest = vectors_for::<S>(low + usize::from(higher > 0));

@@ -307,10 +307,21 @@ unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize, const READS: u8>(s: 
     s.run_outlined(TileBody::<ROWS, NV, READS>(tile));
 }
 
-/// The most rows of a tile for `n` columns: of a single vector there are twice as many.
+/// Rows of A that lie a multiple of half a page apart compete for one or two sets of L1: a tile reads no more of them than
+/// the set has ways.
+const WAYS: usize = 8;
+const HALF_PAGE: isize = 512;
+
+/// The most rows of a tile for `n` columns, with rows of A `a_row` apart: of a single vector there are twice as many.
 #[inline(always)]
-pub(super) fn rows_for<S: Simd>(n: usize) -> usize {
-    if n <= S::LANES { 2 * S::TILE_ROWS } else { S::TILE_ROWS }
+pub(super) fn rows_for<S: Simd>(n: usize, a_row: isize) -> usize {
+    if n > S::LANES {
+        S::TILE_ROWS
+    } else if a_row % HALF_PAGE == 0 {
+        WAYS
+    } else {
+        2 * S::TILE_ROWS
+    }
 }
 
 /// Vectors in a row of the tile for `rows` rows: as many accumulators as the full tile has, so that short tiles still
@@ -327,9 +338,9 @@ pub(super) fn vectors_for<S: Simd>(rows: usize) -> usize {
     }
 }
 
-/// Rows and columns of the largest tile of an `m` x `n` block.
-pub(super) fn tile_for<S: Simd>(m: usize, n: usize) -> (usize, usize) {
-    let rows = m.div_ceil(m.div_ceil(rows_for::<S>(n)));
+/// Rows and columns of the largest tile of an `m` x `n` block, with rows of A `a_row` apart.
+pub(super) fn tile_for<S: Simd>(m: usize, n: usize, a_row: isize) -> (usize, usize) {
+    let rows = m.div_ceil(m.div_ceil(rows_for::<S>(n, a_row)));
     let vectors = vectors_for::<S>(rows).min(n.div_ceil(S::LANES).next_power_of_two());
     (rows, vectors * S::LANES)
 }

@@ -5,7 +5,8 @@
 use super::activation::Activation;
 use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len};
 use super::scratch;
-use super::sweep::{Block, Turning, one_tile};
+use super::short::{Turning, one_tile};
+use super::sweep::Block;
 use super::tile::{PANEL, Start};
 use super::update::{Places, Rule, Scaling};
 use crate::simd::{Body, Simd};

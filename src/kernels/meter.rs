@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::gemm::{Product, Rhs};
-use super::sweep::{OneTile, Turning};
+use super::short::{OneTile, Turning};
 use super::tile::{tile_for, turned_kernel};
 use crate::simd::{Body, Isa, Simd};
 

@@ -2,13 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use super::activation::Activation;
-use super::elementwise::{activate_slice, gradient_slice};
-use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
+use super::epilogue::{Done, Rest, descend_biases, split};
+use super::gemm::{Columns, Epilogue, Product};
 use super::pack::{Operand, transpose};
-use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, turned_kernel, turned_rows, vectors_for};
+use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, vectors_for};
 use super::update::update_rows;
-use super::vector::{load_up_to, store_up_to};
 use crate::buffer::CacheLine;
 use crate::simd::{Body, Simd};
 
@@ -16,7 +14,7 @@ use crate::simd::{Body, Simd};
 const BUFFER: usize = 12 * 2 * PANEL;
 
 /// Values of a block up to which it lies in L1 as a whole: nothing needs to be asked for.
-const CLOSE: usize = 6 * 1024;
+pub(super) const CLOSE: usize = 6 * 1024;
 
 /// Steps of k up to which reading and writing C takes longer than the multiply-adds.
 const FEW: usize = 8;
@@ -88,200 +86,6 @@ impl Kind for Staged {
 
 impl Kind for Descending {
     const DESCENDING: bool = true;
-}
-
-/// Steps of k of a B that is transposed for a product of one tile.
-const TURNED: usize = 64;
-
-/// Computes a product of which all of C is one tile, and says whether it is one. To plan and to sweep would take several
-/// times as long as the tile.
-///
-/// # Safety
-/// The operands of the product are valid for its dimensions, and C overlaps neither A nor B.
-#[inline(always)]
-pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
-    let Some(way) = OneTile::of::<S>(p) else { return false };
-    let (finish, rest) = split(p, true);
-    if let (Some(Rest::Descend(_)), Finish::Keep) = (rest, finish) {
-        return false; // The tile of gradients would need a buffer.
-    }
-    match way {
-        // SAFETY: the caller's; C is one tile.
-        OneTile::InPlace => unsafe { whole(s, p, p.b.columns(p.k, 0, 0), finish, rest) },
-        OneTile::Turned(b) if p.n <= S::Half::LANES && p.m <= rows_for::<S::Half>(p.n, p.a.row) => {
-            s.half().run_outlined(Turned { p, b, finish, rest });
-        }
-        OneTile::Turned(b) => s.run_outlined(Turned { p, b, finish, rest }),
-    }
-    true
-}
-
-/// How a product of one tile reads its B.
-pub(super) enum OneTile {
-    InPlace,
-    /// Transposed into a buffer.
-    Turned(Operand),
-}
-
-impl OneTile {
-    /// The way for a product of which all of C is one tile, with all operands in L1.
-    #[inline(always)]
-    pub(super) fn of<S: Simd>(p: &Product) -> Option<OneTile> {
-        let Rhs::Plain(b) = p.b else { return None };
-        // A single column is contiguous, whatever its stride.
-        let rows = (p.c_col == 1 || p.n == 1) && p.alpha == 1.0;
-        let one = p.m <= rows_for::<S>(p.n, p.a.row) && p.n <= 2 * S::LANES;
-        if !(rows && one && p.k <= CLOSE && p.k * (p.m + p.n) + p.m * p.n <= CLOSE) {
-            return None;
-        }
-        if b.col == 1 || p.n == 1 {
-            Some(OneTile::InPlace)
-        } else if b.row == 1 && p.k <= TURNED {
-            Some(OneTile::Turned(b))
-        } else {
-            None
-        }
-    }
-}
-
-/// A product of one tile whose B is transposed.
-struct Turned<'a> {
-    p: &'a Product<'a>,
-    b: Operand,
-    finish: Finish,
-    rest: Option<Rest<'a>>,
-}
-
-impl Body for Turned<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        let Turned { p, b, finish, rest } = self;
-        let mut buffer = MaybeUninit::<[CacheLine; TURNED * PANEL / 16]>::uninit();
-        let buffer: *mut f32 = buffer.as_mut_ptr().cast();
-        // SAFETY: B is readable for n columns and k rows; the buffer holds TURNED rows of PANEL, which a tile is not wider
-        // than. Of each row the first n are written, and no kernel reads more.
-        unsafe {
-            transpose(s, b.t(), (p.n, p.k), buffer, (PANEL as isize, 1));
-            whole(s, p, Rhs::Packed(buffer).columns(p.k, 0, 0), finish, rest);
-        }
-    }
-}
-
-/// A product of which all of C is one tile.
-///
-/// # Safety
-/// As for [`one_tile`], with `b` in place of the product's own.
-#[inline(always)]
-unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Option<Rest>) {
-    let vectors = if p.n <= S::LANES { 1 } else { 2 };
-    let tile = Tile {
-        k: p.k,
-        a: p.a.ptr,
-        a_row: p.a.row,
-        a_k: p.a.col,
-        b: b.ptr,
-        b_k: b.k,
-        b_panel: b.panel,
-        c: p.c,
-        c_row: p.c_row,
-        // Nothing comes next.
-        c_next: p.c,
-        c_next_row: 0,
-        c_ahead: 0,
-        b_next: b.ptr,
-        b_ahead: 0,
-        cols: p.n,
-        start: p.start,
-        finish,
-    };
-    // SAFETY: the caller's; C has no more rows and columns than this kernel's tile.
-    unsafe { kernel::<S>(p.m, vectors, p.n == vectors * S::LANES)(s, &tile) };
-    match rest {
-        None => {}
-        Some(Rest::Descend(_)) if !p.first_row => {}
-        // SAFETY: B holds the columns of C, and there is a bias for each.
-        Some(Rest::Descend(descent)) => unsafe { descend_biases(s, descent, &tile, p.offset) },
-        rest => {
-            let done = Done { p, tile: &tile, rows: p.m, c: p.c, offset: p.offset };
-            // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
-            unsafe { done.finish::<S, Activated>(s, rest) };
-        }
-    }
-}
-
-/// A product of few rows whose B lies by columns, each contiguous: they are transposed on the way.
-pub(super) struct Turning<'a> {
-    p: &'a Product<'a>,
-    b: Operand,
-}
-
-impl<'a> Turning<'a> {
-    /// The product, if it is one of those.
-    #[inline(always)]
-    pub(super) fn of<S: Simd>(p: &'a Product<'a>) -> Option<Turning<'a>> {
-        match p.b {
-            Rhs::Plain(b)
-                if b.col != 1
-                    && b.row == 1
-                    && p.c_col == 1
-                    && p.alpha == 1.0
-                    && p.m <= turned_rows::<S>()
-                    && !matches!(p.epilogue, Epilogue::Descend(_)) =>
-            {
-                Some(Turning { p, b })
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Body for Turning<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        let Turning { p, b } = self;
-        let (finish, rest) = split(p, true);
-        let (kernel, vectors) = turned_kernel::<S>(p.m);
-        for j in (0..p.n).step_by(vectors * S::LANES) {
-            let c = p.c.wrapping_add(j);
-            let tile = Tile {
-                k: p.k,
-                a: p.a.ptr,
-                a_row: p.a.row,
-                a_k: p.a.col,
-                b: b.at(0, j).ptr,
-                b_k: 1,
-                b_panel: b.col,
-                c,
-                c_row: p.c_row,
-                // Whoever reads columns asks for nothing: each is a stream, which the hardware foresees.
-                c_next: c,
-                c_next_row: 0,
-                c_ahead: 0,
-                b_next: b.ptr,
-                b_ahead: 0,
-                cols: (p.n - j).min(vectors * S::LANES),
-                start: match p.start {
-                    Start::Bias(bias) => Start::Bias(bias.wrapping_add(j)),
-                    other => other,
-                },
-                finish: match finish {
-                    Finish::Gate(y) => Finish::Gate(y.wrapping_add(j)),
-                    other => other,
-                },
-            };
-            // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
-            unsafe { kernel(s, &tile) };
-            if rest.is_some() {
-                let done = Done { p, tile: &tile, rows: p.m, c, offset: p.offset + j as isize };
-                // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
-                unsafe { done.finish::<S, Activated>(s, rest) };
-            }
-        }
-    }
 }
 
 /// The tiles of a block, column by column, so that a panel of B stays close while A passes.
@@ -391,7 +195,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
                     rest if K::REST => {
                         let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
                         // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
-                        unsafe { done.finish::<S, K>(s, rest) };
+                        unsafe { done.finish(s, rest, K::STAGED) };
                     }
                     _ => {}
                 }
@@ -408,144 +212,4 @@ impl<K: Kind> Body for Sweep<'_, K> {
             j += width;
         }
     }
-}
-
-/// What is left to do after a kernel.
-#[derive(Clone, Copy)]
-enum Rest<'a> {
-    Activate(Activation, *mut f32),
-    Derivative(Activation, *const f32),
-    Descend(&'a Descent<'a>),
-}
-
-/// What the kernel does in registers, and what is left.
-#[inline(always)]
-fn split<'a>(p: &Product<'a>, last: bool) -> (Finish, Option<Rest<'a>>) {
-    match p.epilogue {
-        _ if !last => (Finish::Keep, None),
-        Epilogue::Activate { activation: Activation::Identity, .. } => (Finish::Keep, None),
-        Epilogue::Activate { activation: Activation::Relu, .. } => (Finish::Relu, None),
-        Epilogue::Activate { activation: Activation::LeakyRelu(slope), before } if before.is_null() => {
-            (Finish::Leaky(slope), None)
-        }
-        Epilogue::Activate { activation, before } => (Finish::Keep, Some(Rest::Activate(activation, before))),
-        Epilogue::Derivative { activation: Activation::Identity, .. } => (Finish::Keep, None),
-        Epilogue::Derivative { activation: Activation::Relu, saved } if p.c_col == 1 => {
-            (Finish::Gate(saved.wrapping_offset(p.offset)), None)
-        }
-        Epilogue::Derivative { activation, saved } => {
-            (Finish::Keep, Some(Rest::Derivative(activation, saved)))
-        }
-        Epilogue::Descend(descent) => {
-            let plain = descent.rule.plain(descent.scaling);
-            let finish = plain.map_or(Finish::Keep, |(scale, rate)| Finish::Descend { scale, rate });
-            (finish, Some(Rest::Descend(descent)))
-        }
-    }
-}
-
-/// A tile whose chains are finished: at `tile.c`, and to be at `c`, which is `offset` from where the epilogue's pointers
-/// stand.
-struct Done<'a> {
-    p: &'a Product<'a>,
-    tile: &'a Tile,
-    rows: usize,
-    c: *mut f32,
-    offset: isize,
-}
-
-impl Done<'_> {
-    /// # Safety
-    /// The tile has been written, C and the epilogue's matrices hold its rows and columns.
-    #[inline(always)]
-    unsafe fn finish<S: Simd, K: Kind>(self, s: S, rest: Option<Rest>) {
-        let Done { p, tile, rows, c, offset } = self;
-        let cols = tile.cols;
-        let from = Operand { ptr: tile.c, row: tile.c_row, col: 1 };
-        let contiguous = |p: *mut f32, row: usize| p.wrapping_offset(row as isize * tile.c_row);
-        match rest {
-            None => {}
-            Some(Rest::Activate(activation, before)) => {
-                if !before.is_null() {
-                    let before = before.wrapping_offset(offset);
-                    // SAFETY: the caller's; element (i, j) of the tile goes to where it would go in C.
-                    unsafe { transpose(s, from, (rows, cols), before, (p.c_col, p.c_row)) };
-                }
-                for row in 0..rows {
-                    // SAFETY: the kernel has just written these contiguous values.
-                    let row = unsafe { std::slice::from_raw_parts_mut(contiguous(tile.c, row), cols) };
-                    activate_slice(s, activation, row);
-                }
-            }
-            // Where the tile is staged, C is transposed and the derivative follows below.
-            Some(Rest::Derivative(activation, saved)) if !K::STAGED => {
-                let saved = saved.wrapping_offset(offset).cast_mut();
-                for row in 0..rows {
-                    // SAFETY: the kernel has just written these contiguous values, and as many were saved.
-                    let (row, saved) = unsafe {
-                        let row_of = |p| std::slice::from_raw_parts_mut(contiguous(p, row), cols);
-                        (row_of(tile.c), row_of(saved))
-                    };
-                    gradient_slice(s, activation, saved, row);
-                }
-            }
-            Some(Rest::Derivative(..)) => {}
-            Some(Rest::Descend(_)) => unreachable!("a descent has a sweep of its own"),
-        }
-        if K::STAGED {
-            // SAFETY: C holds these rows and columns.
-            unsafe { transpose(s, from, (rows, cols), c, (p.c_col, p.c_row)) };
-            if let Some(Rest::Derivative(activation, saved)) = rest {
-                debug_assert!(p.c_row == 1, "a derivative is taken of contiguous matrices only");
-                for col in 0..cols {
-                    let at = col as isize * p.c_col;
-                    // SAFETY: the tile's rows are contiguous in C; they have just been written, and as many were saved.
-                    let (column, saved) = unsafe {
-                        (
-                            std::slice::from_raw_parts_mut(c.wrapping_offset(at), rows),
-                            std::slice::from_raw_parts(saved.wrapping_offset(offset + at), rows),
-                        )
-                    };
-                    gradient_slice(s, activation, saved, column);
-                }
-            }
-        }
-    }
-}
-
-/// Updates the biases of a tile's columns, the first of them `col`: their gradients are the sums of B over ascending k,
-/// whose rows the tiles above have brought close.
-///
-/// # Safety
-/// B holds the tile's columns, and there is a bias for each.
-#[inline(always)]
-unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Tile, col: isize) {
-    let mut sums = [0.0_f32; 4 * PANEL];
-    let mut j = 0;
-    while j < tile.cols {
-        let from = tile.b.wrapping_offset((j / PANEL) as isize * tile.b_panel).wrapping_add(j % PANEL);
-        let n = tile.cols - j;
-        let mut sum = s.splat(0.0);
-        for p in 0..tile.k as isize {
-            // SAFETY: row p < k of B has these columns.
-            sum = s.add(sum, unsafe { load_up_to(s, from.wrapping_offset(p * tile.b_k), n) });
-        }
-        if let Finish::Descend { scale, rate } = tile.finish {
-            let bias = descent.biases.weights.wrapping_offset(col).wrapping_add(j);
-            // SAFETY: the caller vouches for the biases.
-            unsafe {
-                let descended = s.fma(s.splat(-rate), s.mul(sum, s.splat(scale)), load_up_to(s, bias, n));
-                store_up_to(s, bias, n, descended);
-            }
-        }
-        // SAFETY: a tile has no more columns than `sums`, which is a multiple of every vector.
-        unsafe { s.store(sums.as_mut_ptr().add(j), sum) };
-        j += S::LANES;
-    }
-    if let Finish::Descend { .. } = tile.finish {
-        return;
-    }
-    let how = (descent.rule, descent.scaling);
-    // SAFETY: the caller vouches for the biases.
-    unsafe { update_rows(s, how, (sums.as_ptr(), 0), descent.biases, (col, 0), (1, tile.cols)) };
 }

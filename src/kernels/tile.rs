@@ -3,9 +3,10 @@
 //! Contract. Row `i` of A at step `p` is `a[i * a_row + p * a_k]`. Row `p` of B starts at `b + p * b_k`; its columns
 //! lie in panels of [`PANEL`] contiguous values, one panel `b_panel` after the other (`b_panel == PANEL` when B is read
 //! in place). Row `i` of C starts at `c + i * c_row` and is contiguous. The tile is `ROWS` x `NV` vectors, of which the
-//! first `cols` columns exist; nothing outside them is read or written, unless `FULL` says that all exist. Each element
-//! is one chain of fused multiply-adds over ascending p, from `start`: tile shape and vector width cannot change a bit.
+//! first `cols` columns exist; nothing outside them is read or written. Each element is one chain of fused multiply-adds
+//! over ascending p, from `start`: tile shape and vector width cannot change a bit.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use crate::buffer::{CacheLine, LINE};
@@ -72,16 +73,32 @@ pub(super) struct Tile {
 /// A kernel for a fixed number of rows and vectors.
 pub(super) type Kernel<S> = unsafe fn(S, &Tile);
 
-/// How a kernel reads B: whole vectors in rows; as many columns as exist in rows; or columns, one after the other, each
-/// contiguous over k and `b_panel` after the one before, which are transposed a few steps ahead of their use (16 of them at
-/// most: more would be more streams than the hardware foresees).
-const FULL: u8 = 0;
-const PART: u8 = 1;
-const TURNED: u8 = 2;
+/// How a kernel reads B. Types, not numbers, because a profile shows their names.
+trait Reads {
+    /// All columns exist.
+    const WHOLE: bool = false;
+    /// B lies by columns, each contiguous over k and `b_panel` after the one before: they are transposed a few steps ahead
+    /// of their use. (16 of them at most: more would be more streams than the hardware foresees.)
+    const TRANSPOSES: bool = false;
+}
 
-struct TileBody<'a, const ROWS: usize, const NV: usize, const READS: u8>(&'a Tile);
+struct Whole;
+struct Masked;
+struct Transposing;
 
-impl<const ROWS: usize, const NV: usize, const READS: u8> Body for TileBody<'_, ROWS, NV, READS> {
+impl Reads for Whole {
+    const WHOLE: bool = true;
+}
+
+impl Reads for Masked {}
+
+impl Reads for Transposing {
+    const TRANSPOSES: bool = true;
+}
+
+struct TileBody<'a, R, const ROWS: usize, const NV: usize>(&'a Tile, PhantomData<R>);
+
+impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS, NV> {
     type Out = ();
 
     // Loops over constant bounds, no closures: what is not inlined here loses the instruction set.
@@ -89,9 +106,9 @@ impl<const ROWS: usize, const NV: usize, const READS: u8> Body for TileBody<'_, 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let t = self.0;
-        // Masks by vector; unused when FULL.
+        // Masks by vector; unused when all columns exist.
         let mut masks = [s.first(S::LANES); NV];
-        if READS != FULL {
+        if !R::WHOLE {
             for j in 0..NV {
                 masks[j] = s.first(t.cols.saturating_sub(j * S::LANES));
             }
@@ -106,7 +123,7 @@ impl<const ROWS: usize, const NV: usize, const READS: u8> Body for TileBody<'_, 
         macro_rules! load {
             ($p:expr, $j:expr) => {
                 // SAFETY: whoever made the `Tile` vouches that its `cols` columns exist in every row.
-                unsafe { if READS == FULL { s.load($p) } else { s.load_first($p, masks[$j]) } }
+                unsafe { if R::WHOLE { s.load($p) } else { s.load_first($p, masks[$j]) } }
             };
         }
 
@@ -150,7 +167,7 @@ impl<const ROWS: usize, const NV: usize, const READS: u8> Body for TileBody<'_, 
         let (mut b, mut b_k, mut b_next, mut c_next) = (t.b, t.b_k, t.b_next, t.c_next);
         macro_rules! b {
             ($j:expr) => {{
-                if READS == TURNED {
+                if R::TRANSPOSES {
                     // SAFETY: the buffer of transposed columns holds whole vectors.
                     unsafe { s.load(b.wrapping_add($j * S::LANES)) }
                 } else {
@@ -220,7 +237,7 @@ impl<const ROWS: usize, const NV: usize, const READS: u8> Body for TileBody<'_, 
                 ask_for_b!();
             }};
         }
-        if READS == TURNED {
+        if R::TRANSPOSES {
             // Rows of the next steps: transposing them and using them up overlap.
             let mut rows = MaybeUninit::<[CacheLine; LINE]>::uninit();
             if t.cols < NV * S::LANES {
@@ -290,7 +307,7 @@ impl<const ROWS: usize, const NV: usize, const READS: u8> Body for TileBody<'_, 
                 let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
                 // SAFETY: as for loads: the first `cols` columns of row i exist, and are ours to write.
                 unsafe {
-                    if READS == FULL || (READS == TURNED && t.cols == NV * S::LANES) {
+                    if R::WHOLE || (R::TRANSPOSES && t.cols == NV * S::LANES) {
                         s.store(c, acc[i][j]);
                     } else {
                         s.store_first(c, masks[j], acc[i][j]);
@@ -303,8 +320,8 @@ impl<const ROWS: usize, const NV: usize, const READS: u8> Body for TileBody<'_, 
 
 /// # Safety
 /// The tile's operands are as its contract says, for `ROWS` rows and `NV` vectors.
-unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize, const READS: u8>(s: S, tile: &Tile) {
-    s.run_outlined(TileBody::<ROWS, NV, READS>(tile));
+unsafe fn tile<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
+    s.run_outlined(TileBody::<R, ROWS, NV>(tile, PhantomData));
 }
 
 /// Rows of A that lie a multiple of half a page apart compete for one or two sets of L1: a tile reads no more of them than
@@ -351,8 +368,8 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
     macro_rules! by_rows {
         ($nv:literal: $($rows:literal)+) => {
             match (rows, full) {
-                $(($rows, true) => tile::<S, $rows, $nv, FULL>,
-                ($rows, false) => tile::<S, $rows, $nv, PART>,)+
+                $(($rows, true) => tile::<S, Whole, $rows, $nv>,
+                ($rows, false) => tile::<S, Masked, $rows, $nv>,)+
                 _ => unreachable!("no tile of {rows} rows and {vectors} vectors"),
             }
         };
@@ -389,8 +406,8 @@ pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
     macro_rules! by_rows {
         (two: $($two:literal)*; one: $($one:literal)+) => {
             match rows {
-                $($two => (tile::<S, $two, 2, TURNED>, 2),)*
-                $($one => (tile::<S, $one, 1, TURNED>, 1),)+
+                $($two => (tile::<S, Transposing, $two, 2>, 2),)*
+                $($one => (tile::<S, Transposing, $one, 1>, 1),)+
                 _ => unreachable!("no tile of {rows} rows transposes"),
             }
         };

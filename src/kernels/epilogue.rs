@@ -1,0 +1,152 @@
+//! What is done to a tile whose chains are finished: by the kernel, in registers, or after it, in L1.
+
+use super::activation::Activation;
+use super::elementwise::{activate_slice, gradient_slice};
+use super::gemm::{Descent, Epilogue, Product};
+use super::pack::{Operand, transpose};
+use super::tile::{Finish, PANEL, Tile};
+use super::update::update_rows;
+use super::vector::{load_up_to, store_up_to};
+use crate::simd::Simd;
+
+/// What is left to do after a kernel.
+#[derive(Clone, Copy)]
+pub(super) enum Rest<'a> {
+    Activate(Activation, *mut f32),
+    Derivative(Activation, *const f32),
+    Descend(&'a Descent<'a>),
+}
+
+/// What the kernel does in registers, and what is left.
+#[inline(always)]
+pub(super) fn split<'a>(p: &Product<'a>, last: bool) -> (Finish, Option<Rest<'a>>) {
+    match p.epilogue {
+        _ if !last => (Finish::Keep, None),
+        Epilogue::Activate { activation: Activation::Identity, .. } => (Finish::Keep, None),
+        Epilogue::Activate { activation: Activation::Relu, .. } => (Finish::Relu, None),
+        Epilogue::Activate { activation: Activation::LeakyRelu(slope), before } if before.is_null() => {
+            (Finish::Leaky(slope), None)
+        }
+        Epilogue::Activate { activation, before } => (Finish::Keep, Some(Rest::Activate(activation, before))),
+        Epilogue::Derivative { activation: Activation::Identity, .. } => (Finish::Keep, None),
+        Epilogue::Derivative { activation: Activation::Relu, saved } if p.c_col == 1 => {
+            (Finish::Gate(saved.wrapping_offset(p.offset)), None)
+        }
+        Epilogue::Derivative { activation, saved } => {
+            (Finish::Keep, Some(Rest::Derivative(activation, saved)))
+        }
+        Epilogue::Descend(descent) => {
+            let plain = descent.rule.plain(descent.scaling);
+            let finish = plain.map_or(Finish::Keep, |(scale, rate)| Finish::Descend { scale, rate });
+            (finish, Some(Rest::Descend(descent)))
+        }
+    }
+}
+
+/// A tile whose chains are finished: at `tile.c`, and to be at `c`, which is `offset` from where the epilogue's pointers
+/// stand.
+pub(super) struct Done<'a> {
+    pub p: &'a Product<'a>,
+    pub tile: &'a Tile,
+    pub rows: usize,
+    pub c: *mut f32,
+    pub offset: isize,
+}
+
+impl Done<'_> {
+    /// What is left to do; staged tiles go to C only now.
+    ///
+    /// # Safety
+    /// The tile has been written, C and the epilogue's matrices hold its rows and columns.
+    #[inline(always)]
+    pub(super) unsafe fn finish<S: Simd>(self, s: S, rest: Option<Rest>, staged: bool) {
+        let Done { p, tile, rows, c, offset } = self;
+        let cols = tile.cols;
+        let from = Operand { ptr: tile.c, row: tile.c_row, col: 1 };
+        let contiguous = |p: *mut f32, row: usize| p.wrapping_offset(row as isize * tile.c_row);
+        match rest {
+            None => {}
+            Some(Rest::Activate(activation, before)) => {
+                if !before.is_null() {
+                    let before = before.wrapping_offset(offset);
+                    // SAFETY: the caller's; element (i, j) of the tile goes to where it would go in C.
+                    unsafe { transpose(s, from, (rows, cols), before, (p.c_col, p.c_row)) };
+                }
+                for row in 0..rows {
+                    // SAFETY: the kernel has just written these contiguous values.
+                    let row = unsafe { std::slice::from_raw_parts_mut(contiguous(tile.c, row), cols) };
+                    activate_slice(s, activation, row);
+                }
+            }
+            // Where the tile is staged, C is transposed and the derivative follows below.
+            Some(Rest::Derivative(activation, saved)) if !staged => {
+                let saved = saved.wrapping_offset(offset).cast_mut();
+                for row in 0..rows {
+                    // SAFETY: the kernel has just written these contiguous values, and as many were saved.
+                    let (row, saved) = unsafe {
+                        let row_of = |p| std::slice::from_raw_parts_mut(contiguous(p, row), cols);
+                        (row_of(tile.c), row_of(saved))
+                    };
+                    gradient_slice(s, activation, saved, row);
+                }
+            }
+            Some(Rest::Derivative(..)) => {}
+            Some(Rest::Descend(_)) => unreachable!("a descent has a sweep of its own"),
+        }
+        if staged {
+            // SAFETY: C holds these rows and columns.
+            unsafe { transpose(s, from, (rows, cols), c, (p.c_col, p.c_row)) };
+            if let Some(Rest::Derivative(activation, saved)) = rest {
+                debug_assert!(p.c_row == 1, "a derivative is taken of contiguous matrices only");
+                for col in 0..cols {
+                    let at = col as isize * p.c_col;
+                    // SAFETY: the tile's rows are contiguous in C; they have just been written, and as many were saved.
+                    let (column, saved) = unsafe {
+                        (
+                            std::slice::from_raw_parts_mut(c.wrapping_offset(at), rows),
+                            std::slice::from_raw_parts(saved.wrapping_offset(offset + at), rows),
+                        )
+                    };
+                    gradient_slice(s, activation, saved, column);
+                }
+            }
+        }
+    }
+}
+
+/// Updates the biases of a tile's columns, the first of them `col`: their gradients are the sums of B over ascending k,
+/// whose rows the tiles above have brought close.
+///
+/// # Safety
+/// B holds the tile's columns, and there is a bias for each.
+#[inline(always)]
+pub(super) unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Tile, col: isize) {
+    let mut sums = [0.0_f32; 4 * PANEL];
+    let mut j = 0;
+    while j < tile.cols {
+        let from = tile.b.wrapping_offset((j / PANEL) as isize * tile.b_panel).wrapping_add(j % PANEL);
+        let n = tile.cols - j;
+        let mut sum = s.splat(0.0);
+        for p in 0..tile.k as isize {
+            // SAFETY: row p < k of B has these columns.
+            sum = s.add(sum, unsafe { load_up_to(s, from.wrapping_offset(p * tile.b_k), n) });
+        }
+        if let Finish::Descend { scale, rate } = tile.finish {
+            let bias = descent.biases.weights.wrapping_offset(col).wrapping_add(j);
+            // SAFETY: the caller vouches for the biases.
+            unsafe {
+                let descended = s.fma(s.splat(-rate), s.mul(sum, s.splat(scale)), load_up_to(s, bias, n));
+                store_up_to(s, bias, n, descended);
+            }
+        }
+        // SAFETY: a tile has no more columns than `sums`, which is a multiple of every vector.
+        unsafe { s.store(sums.as_mut_ptr().add(j), sum) };
+        j += S::LANES;
+    }
+    if let Finish::Descend { .. } = tile.finish {
+        return;
+    }
+    let how = (descent.rule, descent.scaling);
+    // SAFETY: the caller vouches for the biases.
+    unsafe { update_rows(s, how, (sums.as_ptr(), 0), descent.biases, (col, 0), (1, tile.cols)) };
+}

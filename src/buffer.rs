@@ -27,7 +27,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {
-        Buffer { lines: vec![CacheLine([0.0; LINE]); len.div_ceil(LINE)], len }
+        Buffer { lines: vec![CacheLine::ZERO; len.div_ceil(LINE)], len }
     }
 
     /// Bytes of memory that it holds.
@@ -40,7 +40,7 @@ impl Buffer {
         let lines = len.div_ceil(LINE);
         if lines > self.lines.len() {
             self.lines.try_reserve_exact(lines - self.lines.len())?;
-            self.lines.resize(lines, CacheLine([0.0; LINE]));
+            self.lines.resize(lines, CacheLine::ZERO);
         }
         self.len = len;
         Ok(())
@@ -49,7 +49,7 @@ impl Buffer {
     /// Makes it at least `len` values long.
     pub(crate) fn grow(&mut self, len: usize) {
         let lines = len.div_ceil(LINE).max(self.lines.len());
-        self.lines.resize(lines, CacheLine([0.0; LINE]));
+        self.lines.resize(lines, CacheLine::ZERO);
         self.len = self.len.max(len);
     }
 }

@@ -306,7 +306,7 @@ fn watching_changes_no_bit() {
 /// measured where it can be: on a network as deep whose products take no time. The readings cost what the system asks for
 /// them, 24 ns or a system call. What is left over of the hundredth is for caches that the products of the large network
 /// have emptied of the recorder; a machine's other tenants empty them as well, so that the large step itself is held to a
-/// coarser bound here. (docs/clock.md says what it showed on a quiet machine.)
+/// coarser bound here. (docs/profiling.md says what it showed on a quiet machine.)
 #[test]
 fn watching_costs_at_most_a_hundredth() {
     const STEPS: usize = 10;

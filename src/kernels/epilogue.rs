@@ -138,15 +138,15 @@ pub(super) unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Til
                 let descended = s.fma(s.splat(-rate), s.mul(sum, s.splat(scale)), load_up_to(s, bias, n));
                 store_up_to(s, bias, n, descended);
             }
+        } else {
+            // SAFETY: a tile has no more columns than `sums`, which is a multiple of every vector.
+            unsafe { s.store(sums.as_mut_ptr().add(j), sum) };
         }
-        // SAFETY: a tile has no more columns than `sums`, which is a multiple of every vector.
-        unsafe { s.store(sums.as_mut_ptr().add(j), sum) };
         j += S::LANES;
     }
-    if let Finish::Descend { .. } = tile.finish {
-        return;
+    if !matches!(tile.finish, Finish::Descend { .. }) {
+        let how = (descent.rule, descent.scaling);
+        // SAFETY: the caller vouches for the biases.
+        unsafe { update_rows(s, how, (sums.as_ptr(), 0), descent.biases, (col, 0), (1, tile.cols)) };
     }
-    let how = (descent.rule, descent.scaling);
-    // SAFETY: the caller vouches for the biases.
-    unsafe { update_rows(s, how, (sums.as_ptr(), 0), descent.biases, (col, 0), (1, tile.cols)) };
 }

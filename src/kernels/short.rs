@@ -96,26 +96,7 @@ impl Body for Turned<'_> {
 #[inline(always)]
 unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Option<Rest>) {
     let vectors = if p.n <= S::LANES { 1 } else { 2 };
-    let tile = Tile {
-        k: p.k,
-        a: p.a.ptr,
-        a_row: p.a.row,
-        a_k: p.a.col,
-        b: b.ptr,
-        b_k: b.k,
-        b_panel: b.panel,
-        c: p.c,
-        c_row: p.c_row,
-        // Nothing comes next.
-        c_next: p.c,
-        c_next_row: 0,
-        c_ahead: 0,
-        b_next: b.ptr,
-        b_ahead: 0,
-        cols: p.n,
-        start: p.start,
-        finish,
-    };
+    let tile = last_tile(p, b, (p.c, p.n), p.start, finish);
     // SAFETY: the caller's; C has no more rows and columns than this kernel's tile.
     unsafe { kernel::<S>(p.m, vectors, p.n == vectors * S::LANES)(s, &tile) };
     match rest {
@@ -128,6 +109,30 @@ unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Op
             // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
             unsafe { done.finish(s, rest, false) };
         }
+    }
+}
+
+/// All rows of so many columns of C, as a tile that asks for nothing that might come next.
+#[inline(always)]
+fn last_tile(p: &Product, b: Columns, (c, cols): (*mut f32, usize), start: Start, finish: Finish) -> Tile {
+    Tile {
+        k: p.k,
+        a: p.a.ptr,
+        a_row: p.a.row,
+        a_k: p.a.col,
+        b: b.ptr,
+        b_k: b.k,
+        b_panel: b.panel,
+        c,
+        c_row: p.c_row,
+        c_next: c,
+        c_next_row: 0,
+        c_ahead: 0,
+        b_next: b.ptr,
+        b_ahead: 0,
+        cols,
+        start,
+        finish,
     }
 }
 
@@ -167,32 +172,17 @@ impl Body for Turning<'_> {
         let (kernel, vectors) = turned_kernel::<S>(p.m);
         for j in (0..p.n).step_by(vectors * S::LANES) {
             let c = p.c.wrapping_add(j);
-            let tile = Tile {
-                k: p.k,
-                a: p.a.ptr,
-                a_row: p.a.row,
-                a_k: p.a.col,
-                b: b.at(0, j).ptr,
-                b_k: 1,
-                b_panel: b.col,
-                c,
-                c_row: p.c_row,
-                // Whoever reads columns asks for nothing: each is a stream, which the hardware foresees.
-                c_next: c,
-                c_next_row: 0,
-                c_ahead: 0,
-                b_next: b.ptr,
-                b_ahead: 0,
-                cols: (p.n - j).min(vectors * S::LANES),
-                start: match p.start {
-                    Start::Bias(bias) => Start::Bias(bias.wrapping_add(j)),
-                    other => other,
-                },
-                finish: match finish {
-                    Finish::Gate(y) => Finish::Gate(y.wrapping_add(j)),
-                    other => other,
-                },
+            let columns = Columns { ptr: b.at(0, j).ptr, k: 1, panel: b.col };
+            let start = match p.start {
+                Start::Bias(bias) => Start::Bias(bias.wrapping_add(j)),
+                other => other,
             };
+            let finish = match finish {
+                Finish::Gate(y) => Finish::Gate(y.wrapping_add(j)),
+                other => other,
+            };
+            // Nothing is asked for ahead: each column is a stream, which the hardware foresees.
+            let tile = last_tile(p, columns, (c, (p.n - j).min(vectors * S::LANES)), start, finish);
             // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
             unsafe { kernel(s, &tile) };
             if rest.is_some() {

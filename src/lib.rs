@@ -12,6 +12,8 @@ mod nn;
 mod product;
 pub mod profile;
 mod simd;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
 mod train;
 
 pub use build_info::{BuildInfo, build_info};

@@ -384,8 +384,9 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
             }
         };
     }
-    // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either.
-    if S::TILE_ROWS <= 6 {
+    // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either. (What a
+    // `const` block says is not there is left out before the compiler sees it. Otherwise it is built, and then dropped.)
+    if const { S::TILE_ROWS <= 6 } {
         by_vectors!(wide: 1; half: 1 2 3; full: 1 2 3 4 5 6; one: 1 2 3 4 5 6 7 8 9 10 11 12)
     } else {
         by_vectors!(
@@ -412,5 +413,9 @@ pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
             }
         };
     }
-    if S::TILE_ROWS <= 6 { by_rows!(two: 1 2; one: 3 4) } else { by_rows!(two: ; one: 1 2 3 4 5 6 7) }
+    if const { S::TILE_ROWS <= 6 } {
+        by_rows!(two: 1 2; one: 3 4)
+    } else {
+        by_rows!(two: ; one: 1 2 3 4 5 6 7)
+    }
 }

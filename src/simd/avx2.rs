@@ -48,12 +48,11 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn run<B: Body>(self, body: B) -> B::Out {
         #[target_feature(enable = "avx2,fma")]
-        #[inline]
-        fn inlinable<B: Body>(simd: Avx2, body: B) -> B::Out {
+        fn compiled<B: Body>(simd: Avx2, body: B) -> B::Out {
             body.call(simd)
         }
         // SAFETY: `self` exists, so `detect` found the instructions.
-        unsafe { inlinable(self, body) }
+        unsafe { compiled(self, body) }
     }
 
     #[inline(always)]

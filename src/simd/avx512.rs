@@ -45,12 +45,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn run<B: Body>(self, body: B) -> B::Out {
         #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-        #[inline]
-        fn inlinable<B: Body>(simd: Avx512, body: B) -> B::Out {
+        fn compiled<B: Body>(simd: Avx512, body: B) -> B::Out {
             body.call(simd)
         }
         // SAFETY: `self` exists, so `detect` found the instructions.
-        unsafe { inlinable(self, body) }
+        unsafe { compiled(self, body) }
     }
 
     #[inline(always)]

@@ -55,6 +55,8 @@ instruction_sets! {
     #[cfg(target_arch = "x86_64")]
     Avx2 => super::avx2::Avx2;
     Portable => super::portable::Portable;
+    #[cfg(target_arch = "x86_64")]
+    Software => super::portable::Software;
 }
 
 /// An instruction set that this CPU has: it can be listed, named and pinned. Results have the same bits on each.
@@ -76,6 +78,12 @@ thread_local! {
 }
 
 impl Isa {
+    /// The body for CPUs without FMA, which a CPU that has it never chooses.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    pub(crate) fn software() -> Isa {
+        Isa(Proof::Software(super::portable::Software::anywhere()))
+    }
+
     /// The instruction set that calls from this thread use: the one pinned by [`Isa::pin`], else the one named by the
     /// environment variable `PERCYCLE_ISA`, else the best that this CPU has.
     ///

@@ -1,24 +1,36 @@
-//! Eight lanes in plain Rust: every CPU runs it, and the compiler maps it to what the target has (NEON on aarch64). There
+//! Lanes in plain Rust: every CPU runs it, and the compiler maps it to what the target has (NEON on aarch64). There
 //! multiply-adds are vectors in the source too: from them it finds the vectors of all the rest. Left to itself, it made
 //! tiles with masked columns of scalars, several times as many instructions.
 //!
-//! On an x86-64 CPU with FMA the same body is compiled with the instruction enabled; without, and on other targets
-//! that lack a fused multiply-add, `mul_add` is a call to a software routine: the same bits, slowly.
+//! On x86-64 it is compiled twice: eight lanes with FMA enabled, and one lane for CPUs that lack it, where `mul_add` is a
+//! call to a software routine: the same bits, slowly. (Eight lanes of calls were half of the crate's machine code, and of
+//! the time that it takes to build.) Other targets without a fused multiply-add call the routine from eight lanes.
 
 use super::{Body, Simd};
 
-/// The portable body; `fma` says that the x86-64 CPU was found to have AVX2 and FMA.
+/// The proof that this CPU can run so many lanes: on x86-64, that it was found to have AVX2 and FMA, or not.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable {
-    #[cfg(target_arch = "x86_64")]
-    fma: bool,
+pub(crate) struct Lanes<const LANES: usize>(());
+
+/// What every CPU of this kind should run.
+pub(crate) type Portable = Lanes<8>;
+
+/// For x86-64 CPUs without FMA.
+#[cfg(target_arch = "x86_64")]
+pub(crate) type Software = Lanes<1>;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+impl Software {
+    /// One lane needs no proof.
+    pub(super) fn anywhere() -> Software {
+        Lanes(())
+    }
 }
 
-const LANES: usize = 8;
-type V = [f32; LANES];
+type V<const LANES: usize> = [f32; LANES];
 
 #[inline(always)]
-fn map(a: V, f: impl Fn(f32) -> f32) -> V {
+fn map<const LANES: usize>(a: V<LANES>, f: impl Fn(f32) -> f32) -> V<LANES> {
     let mut out = a;
     for lane in &mut out {
         *lane = f(*lane);
@@ -27,7 +39,7 @@ fn map(a: V, f: impl Fn(f32) -> f32) -> V {
 }
 
 #[inline(always)]
-fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
+fn zip<const LANES: usize>(a: V<LANES>, b: V<LANES>, f: impl Fn(f32, f32) -> f32) -> V<LANES> {
     let mut out = a;
     for (lane, b) in out.iter_mut().zip(b) {
         *lane = f(*lane, b);
@@ -36,12 +48,12 @@ fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
 }
 
 #[inline(always)]
-fn zip_bits(a: V, b: V, f: impl Fn(u32, u32) -> u32) -> V {
+fn zip_bits<const LANES: usize>(a: V<LANES>, b: V<LANES>, f: impl Fn(u32, u32) -> u32) -> V<LANES> {
     zip(a, b, |a, b| f32::from_bits(f(a.to_bits(), b.to_bits())))
 }
 
 #[inline(always)]
-fn compare(a: V, b: V, f: impl Fn(f32, f32) -> bool) -> [bool; LANES] {
+fn compare<const LANES: usize>(a: V<LANES>, b: V<LANES>, f: impl Fn(f32, f32) -> bool) -> [bool; LANES] {
     let mut out = [false; LANES];
     for i in 0..LANES {
         out[i] = f(a[i], b[i]);
@@ -49,9 +61,9 @@ fn compare(a: V, b: V, f: impl Fn(f32, f32) -> bool) -> [bool; LANES] {
     out
 }
 
-impl Simd for Portable {
+impl<const LANES: usize> Simd for Lanes<LANES> {
     type Half = Self;
-    type V = V;
+    type V = V<LANES>;
     type M = [bool; LANES];
 
     const LANES: usize = LANES;
@@ -60,10 +72,14 @@ impl Simd for Portable {
     const NAME: &'static str = "portable";
 
     fn detect() -> Option<Self> {
-        Some(Portable {
-            #[cfg(target_arch = "x86_64")]
-            fma: is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-        })
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if fma != (LANES > 1) {
+                return None;
+            }
+        }
+        Some(Lanes(()))
     }
 
     #[inline(always)]
@@ -76,22 +92,24 @@ impl Simd for Portable {
         #[cfg(target_arch = "x86_64")]
         {
             #[target_feature(enable = "avx2,fma")]
-            #[inline]
-            fn with_fma<B: Body>(simd: Portable, body: B) -> B::Out {
+            fn with_fma<const LANES: usize, B: Body>(simd: Lanes<LANES>, body: B) -> B::Out {
                 body.call(simd)
             }
-            if self.fma {
-                // SAFETY: `detect` found AVX2 and FMA.
-                return unsafe { with_fma(self, body) };
+            #[inline(never)]
+            fn without<const LANES: usize, B: Body>(simd: Lanes<LANES>, body: B) -> B::Out {
+                body.call(simd)
             }
+            // SAFETY: more than one lane is proof that `detect` found AVX2 and FMA.
+            if const { LANES > 1 } { unsafe { with_fma(self, body) } } else { without(self, body) }
         }
+        #[cfg(not(target_arch = "x86_64"))]
         body.call(self)
     }
 
     #[inline(always)]
     fn run_outlined<B: Body>(self, body: B) -> B::Out {
         #[inline(never)]
-        fn outlined<B: Body>(simd: Portable, body: B) -> B::Out {
+        fn outlined<const LANES: usize, B: Body>(simd: Lanes<LANES>, body: B) -> B::Out {
             simd.run(body)
         }
         outlined(self, body)
@@ -107,13 +125,13 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> V {
+    unsafe fn load(self, p: *const f32) -> V<LANES> {
         // SAFETY: the caller vouches for `LANES` values; an array of f32 needs no more alignment than f32.
-        unsafe { p.cast::<V>().read() }
+        unsafe { p.cast::<V<LANES>>().read() }
     }
 
     #[inline(always)]
-    unsafe fn load_first(self, p: *const f32, mask: [bool; LANES]) -> V {
+    unsafe fn load_first(self, p: *const f32, mask: [bool; LANES]) -> V<LANES> {
         let mut v = [0.0; LANES];
         for i in 0..LANES {
             if mask[i] {
@@ -125,13 +143,13 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: V) {
+    unsafe fn store(self, p: *mut f32, v: V<LANES>) {
         // SAFETY: the caller vouches for `LANES` values; an array of f32 needs no more alignment than f32.
-        unsafe { p.cast::<V>().write(v) }
+        unsafe { p.cast::<V<LANES>>().write(v) }
     }
 
     #[inline(always)]
-    unsafe fn store_first(self, p: *mut f32, mask: [bool; LANES], v: V) {
+    unsafe fn store_first(self, p: *mut f32, mask: [bool; LANES], v: V<LANES>) {
         for i in 0..LANES {
             if mask[i] {
                 // SAFETY: the mask is true only in lanes that the caller vouches for.
@@ -164,23 +182,24 @@ impl Simd for Portable {
     fn prefetch_l2(self, _: *const f32) {}
 
     #[inline(always)]
-    fn splat(self, x: f32) -> V {
+    fn splat(self, x: f32) -> V<LANES> {
         [x; LANES]
     }
 
     #[inline(always)]
-    fn fma(self, a: V, b: V, c: V) -> V {
+    fn fma(self, a: V<LANES>, b: V<LANES>, c: V<LANES>) -> V<LANES> {
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
         {
             use std::arch::aarch64::{float32x4_t, vfmaq_f32};
-            use std::mem::transmute;
+            use std::mem::transmute_copy;
 
+            const { assert!(LANES == 8, "two vectors of four") };
             // SAFETY: eight lanes are two vectors of four, any bits are values of both, and the target has the instruction.
             unsafe {
-                let [a0, a1] = transmute::<V, [float32x4_t; 2]>(a);
-                let [b0, b1] = transmute::<V, [float32x4_t; 2]>(b);
-                let [c0, c1] = transmute::<V, [float32x4_t; 2]>(c);
-                transmute::<[float32x4_t; 2], V>([vfmaq_f32(c0, a0, b0), vfmaq_f32(c1, a1, b1)])
+                let [a0, a1] = transmute_copy::<V<LANES>, [float32x4_t; 2]>(&a);
+                let [b0, b1] = transmute_copy::<V<LANES>, [float32x4_t; 2]>(&b);
+                let [c0, c1] = transmute_copy::<V<LANES>, [float32x4_t; 2]>(&c);
+                transmute_copy(&[vfmaq_f32(c0, a0, b0), vfmaq_f32(c1, a1, b1)])
             }
         }
         #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
@@ -194,42 +213,42 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn add(self, a: V, b: V) -> V {
+    fn add(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip(a, b, |a, b| a + b)
     }
 
     #[inline(always)]
-    fn sub(self, a: V, b: V) -> V {
+    fn sub(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip(a, b, |a, b| a - b)
     }
 
     #[inline(always)]
-    fn mul(self, a: V, b: V) -> V {
+    fn mul(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip(a, b, |a, b| a * b)
     }
 
     #[inline(always)]
-    fn div(self, a: V, b: V) -> V {
+    fn div(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip(a, b, |a, b| a / b)
     }
 
     #[inline(always)]
-    fn sqrt(self, a: V) -> V {
+    fn sqrt(self, a: V<LANES>) -> V<LANES> {
         map(a, f32::sqrt)
     }
 
     #[inline(always)]
-    fn le(self, a: V, b: V) -> [bool; LANES] {
+    fn le(self, a: V<LANES>, b: V<LANES>) -> [bool; LANES] {
         compare(a, b, |a, b| a <= b)
     }
 
     #[inline(always)]
-    fn lt(self, a: V, b: V) -> [bool; LANES] {
+    fn lt(self, a: V<LANES>, b: V<LANES>) -> [bool; LANES] {
         compare(a, b, |a, b| a < b)
     }
 
     #[inline(always)]
-    fn select(self, mask: [bool; LANES], yes: V, no: V) -> V {
+    fn select(self, mask: [bool; LANES], yes: V<LANES>, no: V<LANES>) -> V<LANES> {
         let mut out = no;
         for i in 0..LANES {
             out[i] = if mask[i] { yes[i] } else { no[i] };
@@ -238,52 +257,52 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn splat_bits(self, x: u32) -> V {
+    fn splat_bits(self, x: u32) -> V<LANES> {
         [f32::from_bits(x); LANES]
     }
 
     #[inline(always)]
-    fn and(self, a: V, b: V) -> V {
+    fn and(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip_bits(a, b, |a, b| a & b)
     }
 
     #[inline(always)]
-    fn or(self, a: V, b: V) -> V {
+    fn or(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip_bits(a, b, |a, b| a | b)
     }
 
     #[inline(always)]
-    fn xor(self, a: V, b: V) -> V {
+    fn xor(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip_bits(a, b, |a, b| a ^ b)
     }
 
     #[inline(always)]
-    fn add_int(self, a: V, b: V) -> V {
+    fn add_int(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip_bits(a, b, u32::wrapping_add)
     }
 
     #[inline(always)]
-    fn sub_int(self, a: V, b: V) -> V {
+    fn sub_int(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip_bits(a, b, u32::wrapping_sub)
     }
 
     #[inline(always)]
-    fn max_int(self, a: V, b: V) -> V {
+    fn max_int(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
         zip_bits(a, b, |a, b| a.cast_signed().max(b.cast_signed()).cast_unsigned())
     }
 
     #[inline(always)]
-    fn shl<const N: u32>(self, a: V) -> V {
+    fn shl<const N: u32>(self, a: V<LANES>) -> V<LANES> {
         map(a, |a| f32::from_bits(a.to_bits() << N))
     }
 
     #[inline(always)]
-    fn shr<const N: u32>(self, a: V) -> V {
+    fn shr<const N: u32>(self, a: V<LANES>) -> V<LANES> {
         map(a, |a| f32::from_bits((a.to_bits().cast_signed() >> N).cast_unsigned()))
     }
 
     #[inline(always)]
-    fn int_to_float(self, a: V) -> V {
+    fn int_to_float(self, a: V<LANES>) -> V<LANES> {
         map(a, |a| a.to_bits().cast_signed() as f32)
     }
 }

@@ -304,11 +304,11 @@ fn watching_changes_no_bit() {
 
 /// Watched, a step takes two readings of the clock for each phase more, and what recording does with them. The latter is
 /// measured where it can be: on a network as deep whose products take no time. The readings cost what the system asks for
-/// them, 24 ns or a system call. What is left over of the hundredth is for caches that the products of the large network
-/// have emptied of the recorder; a machine's other tenants empty them as well, so that the large step itself is held to a
-/// coarser bound here. (docs/profiling.md says what it showed on a quiet machine.)
+/// them, 24 ns or a system call, and caches that the products of the large network have emptied of the recorder cost as well;
+/// a machine's other tenants empty them too, so that here the large step itself is held to a coarse bound. To a hundredth it
+/// is held by the guard (`benches/guard.rs`), which is optimized, and knows when the machine is not quiet.
 #[test]
-fn watching_costs_at_most_a_hundredth() {
+fn recording_costs_little() {
     const STEPS: usize = 10;
     /// Seconds of a step, watched and not, in turns: a clock that drifts falls on both alike.
     fn seconds(case: &mut Case, rounds: usize, repeats: usize) -> (f64, f64) {

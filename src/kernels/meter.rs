@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::gemm::{Product, Rhs};
-use super::short::{OneTile, Turning};
+use super::short::{OneTile, Tiny, Turning};
 use super::tile::{tile_for, turned_kernel};
 use crate::simd::{Body, Isa, Simd};
 
@@ -77,6 +77,9 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
         #[inline(always)]
         fn call<S: Simd>(self, _: S) -> Kernel {
             let Chosen(product, isa) = self;
+            if Tiny::of(&product).is_some() {
+                return Kernel { isa, rows: 1, cols: S::Half::LANES, swapped: false };
+            }
             let one = OneTile::of::<S>(&product);
             let (mut product, mut swapped) = (product, false);
             if let (None, Rhs::Plain(b), true) = (&one, product.b, product.is_swapped::<S>()) {

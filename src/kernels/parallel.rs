@@ -4,6 +4,7 @@
 
 use super::gemm::{Product, Serial};
 use super::meter;
+use super::short::Tiny;
 use crate::simd::Isa;
 #[cfg(feature = "rayon")]
 use crate::simd::{Body, Simd};
@@ -26,9 +27,18 @@ const PARTS: usize = 2;
 // Inlined, as its callers are: a small product would spend most of its time on handing the operands on.
 #[inline(always)]
 pub(super) unsafe fn run(isa: Isa, product: &Product) {
+    let watched = meter::watched();
     if product.m == 0 || product.n == 0 {
         return;
     }
+    if let Some(tiny) = Tiny::of(product) {
+        if watched {
+            meter::note_kernel(isa, &{ *product });
+        }
+        return isa.dispatch(tiny);
+    }
+    // Copies: of a product that none of these functions gets to see, nothing need be written to memory.
+    let product = &{ *product };
     #[cfg(feature = "rayon")]
     {
         let Product { m, n, k, .. } = *product;
@@ -46,7 +56,7 @@ pub(super) unsafe fn run(isa: Isa, product: &Product) {
             }
         }
     }
-    if meter::watched() {
+    if watched {
         meter::note_kernel(isa, product);
     }
     isa.dispatch(Serial(product));

@@ -1,17 +1,145 @@
-//! Products that need neither plan nor sweep: of one tile, or of one row of tiles.
+//! Products that need neither plan nor sweep: of a few multiply-adds, of one tile, or of one row of tiles.
 
 use std::mem::MaybeUninit;
 
 use super::epilogue::{Done, Rest, descend_biases, split};
-use super::gemm::{Columns, Epilogue, Product, Rhs};
+use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::pack::{Operand, transpose};
 use super::sweep::CLOSE;
-use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, turned_kernel, turned_rows};
+use super::tile::{
+    Finish, PANEL, Start, Tile, descended, gate, kernel, leaky, rows_for, turned_kernel, turned_rows,
+};
 use crate::buffer::CacheLine;
 use crate::simd::{Body, Simd};
 
 /// Steps of k of a B that is transposed for a product of one tile.
 const TURNED: usize = 64;
+
+/// Rows times steps of k up to which a product is [`Tiny`].
+const TINY: usize = 64;
+/// Its most columns: one vector, wherever there are vectors.
+const NARROW: usize = 8;
+/// Where chains begin that begin at 0.
+static ZEROS: [f32; NARROW] = [0.0; NARROW];
+
+/// A product of so few multiply-adds that handing it on would take longer than they do: row by row, with no table of
+/// kernels to look into.
+pub(super) struct Tiny<'a> {
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Operand,
+    b: *const f32,
+    b_row: isize,
+    c: *mut f32,
+    c_row: isize,
+    /// Chains of row i begin at `scale` times what lies at `start + i * start_row`.
+    start: *const f32,
+    start_row: isize,
+    scale: f32,
+    finish: Finish,
+    /// The update of the biases.
+    descent: Option<&'a Descent<'a>>,
+}
+
+impl<'a> Tiny<'a> {
+    /// The product, if it is one of those.
+    #[inline(always)]
+    pub(super) fn of(p: &Product<'a>) -> Option<Tiny<'a>> {
+        let Rhs::Plain(b) = p.b else { return None };
+        let few = p.n <= NARROW && p.m <= TINY && p.k <= TINY && p.m * p.k <= TINY;
+        if !(few && (b.col == 1 || p.n == 1) && (p.c_col == 1 || p.n == 1) && p.alpha == 1.0) {
+            return None;
+        }
+        let (finish, rest) = split(p, true);
+        let descent = match (finish, rest) {
+            (_, None) => None,
+            (Finish::Descend { .. }, Some(Rest::Descend(descent))) => Some(descent),
+            _ => return None,
+        };
+        let (start, start_row, scale) = match p.start {
+            Start::Zero => (ZEROS.as_ptr(), 0, 1.0),
+            Start::Bias(bias) => (bias, 0, 1.0),
+            Start::BiasRows(_) => return None,
+            Start::Scaled(beta) => (p.c.cast_const(), p.c_row, beta),
+        };
+        let Product { m, n, k, a, c, c_row, .. } = *p;
+        Some(Tiny { m, n, k, a, b: b.ptr, b_row: b.row, c, c_row, start, start_row, scale, finish, descent })
+    }
+
+    /// Columns from `j` on, as many as a vector has.
+    #[inline(always)]
+    fn columns<S: Simd>(&self, s: S, j: usize) {
+        let columns = s.first(self.n - j);
+        let scale = s.splat(self.scale);
+        let (mut a_row, mut start) = (self.a.ptr, self.start.wrapping_add(j));
+        let mut at = j as isize; // From where C begins.
+        macro_rules! rows {
+            ($x:ident, $c:ident => $finished:expr) => {
+                for _ in 0..self.m {
+                    let (mut a, mut b) = (a_row, self.b.wrapping_add(j));
+                    let $c = self.c.wrapping_offset(at);
+                    // SAFETY: A, B, C and what lies like C have these rows, columns and steps of k: `run`'s contract.
+                    unsafe {
+                        let mut $x = s.mul(scale, s.load_first(start, columns));
+                        for _ in 0..self.k {
+                            $x = s.fma(s.splat(*a), s.load_first(b, columns), $x);
+                            a = a.wrapping_offset(self.a.col);
+                            b = b.wrapping_offset(self.b_row);
+                        }
+                        s.store_first($c, columns, $finished);
+                    }
+                    a_row = a_row.wrapping_offset(self.a.row);
+                    start = start.wrapping_offset(self.start_row);
+                    at += self.c_row;
+                }
+            };
+        }
+        match self.finish {
+            Finish::Keep => rows!(x, c => x),
+            Finish::Relu => rows!(x, c => gate(s, x, x)),
+            Finish::Leaky(slope) => rows!(x, c => leaky(s, s.splat(slope), x)),
+            Finish::Gate(y) => rows!(x, c => gate(s, s.load_first(y.wrapping_offset(at), columns), x)),
+            Finish::Descend { scale, rate } => {
+                let how = (s.splat(scale), s.splat(-rate));
+                rows!(x, c => descended(s, how, x, s.load_first(c, columns)));
+            }
+        }
+    }
+}
+
+impl Body for Tiny<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        if const { S::Half::LANES >= NARROW } {
+            self.columns(s.half(), 0);
+        } else {
+            (0..self.n).step_by(S::LANES).for_each(|j| self.columns(s, j));
+        }
+        if let Some(descent) = self.descent {
+            s.run_outlined(Biases(&self, descent));
+        }
+    }
+}
+
+/// The update of the biases that belongs to a tiny product.
+struct Biases<'a>(&'a Tiny<'a>, &'a Descent<'a>);
+
+impl Body for Biases<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Biases(tiny, descent) = self;
+        let columns = Columns { ptr: tiny.b, k: tiny.b_row, panel: PANEL as isize };
+        let c = (tiny.c, tiny.c_row, tiny.n);
+        let tile = last_tile(tiny.a, tiny.k, columns, c, Start::Zero, tiny.finish);
+        // SAFETY: B holds the columns of C, and there is a bias for each.
+        unsafe { descend_biases(s, descent, &tile, 0) };
+    }
+}
 
 /// Computes a product of which all of C is one tile, and says whether it is one. To plan and to sweep would take several
 /// times as long as the tile.
@@ -96,7 +224,7 @@ impl Body for Turned<'_> {
 #[inline(always)]
 unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Option<Rest>) {
     let vectors = if p.n <= S::LANES { 1 } else { 2 };
-    let tile = last_tile(p, b, (p.c, p.n), p.start, finish);
+    let tile = last_tile(p.a, p.k, b, (p.c, p.c_row, p.n), p.start, finish);
     // SAFETY: the caller's; C has no more rows and columns than this kernel's tile.
     unsafe { kernel::<S>(p.m, vectors, p.n == vectors * S::LANES)(s, &tile) };
     match rest {
@@ -112,19 +240,26 @@ unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Op
     }
 }
 
-/// All rows of so many columns of C, as a tile that asks for nothing that might come next.
+/// So many columns of C, as a tile that asks for nothing that might come next.
 #[inline(always)]
-fn last_tile(p: &Product, b: Columns, (c, cols): (*mut f32, usize), start: Start, finish: Finish) -> Tile {
+fn last_tile(
+    a: Operand,
+    k: usize,
+    b: Columns,
+    (c, c_row, cols): (*mut f32, isize, usize),
+    start: Start,
+    finish: Finish,
+) -> Tile {
     Tile {
-        k: p.k,
-        a: p.a.ptr,
-        a_row: p.a.row,
-        a_k: p.a.col,
+        k,
+        a: a.ptr,
+        a_row: a.row,
+        a_k: a.col,
         b: b.ptr,
         b_k: b.k,
         b_panel: b.panel,
         c,
-        c_row: p.c_row,
+        c_row,
         c_next: c,
         c_next_row: 0,
         c_ahead: 0,
@@ -182,7 +317,8 @@ impl Body for Turning<'_> {
                 other => other,
             };
             // Nothing is asked for ahead: each column is a stream, which the hardware foresees.
-            let tile = last_tile(p, columns, (c, (p.n - j).min(vectors * S::LANES)), start, finish);
+            let c_cols = (c, p.c_row, (p.n - j).min(vectors * S::LANES));
+            let tile = last_tile(p.a, p.k, columns, c_cols, start, finish);
             // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
             unsafe { kernel(s, &tile) };
             if rest.is_some() {

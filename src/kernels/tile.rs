@@ -43,6 +43,25 @@ pub(super) enum Finish {
     Descend { scale: f32, rate: f32 },
 }
 
+/// `y <= 0 ? 0 : x`.
+#[inline(always)]
+pub(super) fn gate<S: Simd>(s: S, y: S::V, x: S::V) -> S::V {
+    let zero = s.splat(0.0);
+    s.select(s.le(y, zero), zero, x)
+}
+
+/// `x <= 0 ? slope * x : x`.
+#[inline(always)]
+pub(super) fn leaky<S: Simd>(s: S, slope: S::V, x: S::V) -> S::V {
+    s.select(s.le(x, s.splat(0.0)), s.mul(slope, x), x)
+}
+
+/// `weight + negative_rate * (scale * x)`.
+#[inline(always)]
+pub(super) fn descended<S: Simd>(s: S, (scale, negative_rate): (S::V, S::V), x: S::V, weight: S::V) -> S::V {
+    s.fma(negative_rate, s.mul(x, scale), weight)
+}
+
 /// The operands of one tile; see the contract above. (Pointers first, then strides: next to each other they would be copied
 /// from an operand as one vector, which waits until the operand itself has been written to L1.)
 #[derive(Clone, Copy)]
@@ -267,38 +286,35 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         match t.finish {
             Finish::Keep | Finish::Descend { .. } => {}
             Finish::Relu => {
-                let zero = s.splat(0.0);
                 each_row!(i, {
                     for j in 0..NV {
-                        acc[i][j] = s.select(s.le(acc[i][j], zero), zero, acc[i][j]);
+                        acc[i][j] = gate(s, acc[i][j], acc[i][j]);
                     }
                 });
             }
             Finish::Gate(y) => {
-                let zero = s.splat(0.0);
                 each_row!(i, {
                     for j in 0..NV {
                         let y = y.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
-                        acc[i][j] = s.select(s.le(load!(y, j), zero), zero, acc[i][j]);
+                        acc[i][j] = gate(s, load!(y, j), acc[i][j]);
                     }
                 });
             }
             Finish::Leaky(slope) => {
-                let (zero, slope) = (s.splat(0.0), s.splat(slope));
+                let slope = s.splat(slope);
                 each_row!(i, {
                     for j in 0..NV {
-                        let x = acc[i][j];
-                        acc[i][j] = s.select(s.le(x, zero), s.mul(slope, x), x);
+                        acc[i][j] = leaky(s, slope, acc[i][j]);
                     }
                 });
             }
         }
         if let Finish::Descend { scale, rate } = t.finish {
-            let (scale, rate) = (s.splat(scale), s.splat(-rate));
+            let how = (s.splat(scale), s.splat(-rate));
             each_row!(i, {
                 for j in 0..NV {
                     let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
-                    acc[i][j] = s.fma(rate, s.mul(acc[i][j], scale), load!(c.cast_const(), j));
+                    acc[i][j] = descended(s, how, acc[i][j], load!(c.cast_const(), j));
                 }
             });
         }

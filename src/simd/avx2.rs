@@ -90,10 +90,28 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(p, v) }
     }
 
+    // Not `vmaskmovps`, for which AMD's cores take some 18 cycles: a piece of 4 lanes, one of 2 and one of 1.
     #[inline(always)]
-    unsafe fn store_first(self, p: *mut f32, mask: __m256i, v: __m256) {
-        // SAFETY: `self` proves the instructions; the caller vouches for the memory, and lanes outside the mask are not touched.
-        unsafe { _mm256_maskstore_ps(p, mask, v) }
+    unsafe fn store_first(self, mut p: *mut f32, mask: __m256i, v: __m256) {
+        let lanes = intrinsic!(_mm256_movemask_ps(_mm256_castsi256_ps(mask))).trailing_ones();
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory of so many lanes.
+        unsafe {
+            if lanes >= 8 {
+                return _mm256_storeu_ps(p, v);
+            }
+            let mut rest = _mm256_castps256_ps128(v);
+            if lanes & 4 != 0 {
+                _mm_storeu_ps(p, rest);
+                (p, rest) = (p.add(4), _mm256_extractf128_ps::<1>(v));
+            }
+            if lanes & 2 != 0 {
+                _mm_storel_epi64(p.cast(), _mm_castps_si128(rest));
+                (p, rest) = (p.add(2), _mm_movehl_ps(rest, rest));
+            }
+            if lanes & 1 != 0 {
+                _mm_store_ss(p, rest);
+            }
+        }
     }
 
     #[inline(always)]

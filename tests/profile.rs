@@ -202,6 +202,36 @@ fn the_clock_meets_a_second_method() {
     });
 }
 
+/// Where the system counts no cycles in the kernel, the counter of a run that was mostly there would be far too low.
+#[test]
+#[cfg(all(feature = "perf-counters", target_os = "linux"))]
+fn time_in_the_kernel_does_not_slow_the_clock() {
+    use std::io::Read;
+
+    let clock_of = |work: &mut dyn FnMut()| {
+        let run = || {
+            let start = Instant::now();
+            while start.elapsed().as_secs_f64() < 0.7 {
+                work();
+            }
+        };
+        Clock::during(run).1
+    };
+    in_one_of_several("the clock", || {
+        let (mut zero, mut bytes) = (std::fs::File::open("/dev/zero").unwrap(), vec![0; 1 << 20]);
+        let inside = clock_of(&mut || zero.read_exact(&mut bytes).unwrap());
+        let outside = clock_of(&mut || bytes.fill(std::hint::black_box(1)));
+        match inside.zip(outside) {
+            // A counter and additions may differ: an emulator's additions do not keep to its clock.
+            Some((inside, outside)) if inside.source == outside.source => {
+                let close = (inside.hertz / outside.hertz - 1.0).abs() < 0.2;
+                if close { Ok(()) } else { Err(format!("{inside} in the kernel, {outside} outside of it")) }
+            }
+            _ => Ok(()),
+        }
+    });
+}
+
 #[test]
 fn nothing_recorded_is_a_report_without_lines() {
     let (_, report) = record(|| ());

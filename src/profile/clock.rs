@@ -35,7 +35,8 @@ pub struct Clock {
 pub enum ClockSource {
     /// A chain of dependent additions, one cycle each, timed right before and right after the run.
     Calibration,
-    /// The CPU's own counter of this thread's cycles, over the run itself (feature `perf-counters`).
+    /// The CPU's own counter of this thread's cycles, over the run itself (feature `perf-counters`). Where the system
+    /// counts none in the kernel, only of runs of half a second and more that hardly entered it.
     Counter,
 }
 
@@ -127,7 +128,17 @@ mod counter {
     use perf_event::events::Hardware;
     use perf_event::{Builder, ReadFormat};
 
-    pub(super) struct Counter(perf_event::Counter);
+    /// The most that the kernel may take, by its ticks, of a run whose cycles in it are not counted: by so much the clock
+    /// reads low.
+    const KERNEL_SHARE: f64 = 0.02;
+    /// Seconds in a tick, the unit that Linux tells a thread's time in, on every CPU but Alpha.
+    const TICK: f64 = 0.01;
+
+    pub(super) struct Counter {
+        cycles: perf_event::Counter,
+        /// The seconds that this thread had spent in the kernel before, where its cycles there are not counted.
+        kernel_before: Option<f64>,
+    }
 
     impl Counter {
         /// Starts counting, where the system lets us: with the cycles of system calls and page faults, whose time is
@@ -138,17 +149,62 @@ mod counter {
                 builder.read_format(ReadFormat::TOTAL_TIME_RUNNING).exclude_kernel(exclude_kernel);
                 builder.build().ok()
             };
-            let mut counter = build(false).or_else(|| build(true))?;
-            counter.enable().ok()?;
-            Some(Counter(counter))
+            let (mut cycles, kernel_before) = match build(false) {
+                Some(cycles) => (cycles, None),
+                None => (build(true)?, Some(kernel_seconds()?)),
+            };
+            cycles.enable().ok()?;
+            Some(Counter { cycles, kernel_before })
         }
 
-        /// Cycles per second that this thread ran; `None` when it did not run long enough to tell.
+        /// Cycles per second that this thread ran; `None` when it did not run long enough to tell, or the kernel may have
+        /// taken cycles that were not counted.
         pub(super) fn hertz(mut self) -> Option<f64> {
-            self.0.disable().ok()?;
-            let count = self.0.read_full().ok()?;
+            self.cycles.disable().ok()?;
+            let count = self.cycles.read_full().ok()?;
             let seconds = count.time_running()?.as_secs_f64();
+            if let Some(before) = self.kernel_before
+                && !negligible(kernel_seconds()? - before, seconds)
+            {
+                return None;
+            }
             (seconds > 1e-4 && count.count() > 0).then(|| count.count() as f64 / seconds)
+        }
+    }
+
+    /// Whether so many seconds in the kernel, and a tick that is not told yet, are few of a run.
+    fn negligible(kernel: f64, run: f64) -> bool {
+        kernel + TICK <= KERNEL_SHARE * run
+    }
+
+    /// The seconds that this thread has spent in the kernel.
+    fn kernel_seconds() -> Option<f64> {
+        let ticks = kernel_ticks(&std::fs::read_to_string("/proc/thread-self/stat").ok()?)?;
+        Some(ticks as f64 * TICK)
+    }
+
+    /// The 15th field; the second one is a name in parentheses that may hold any character.
+    fn kernel_ticks(stat: &str) -> Option<u64> {
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(12)?.parse().ok()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn time_in_the_kernel_is_read_after_any_name() {
+            let stat = "71 (a) 1 (b) R 1 71 71 0 -1 4194304 99 0 0 0 104 37 5 6 20 0 1 0 4182 8192";
+            assert_eq!(kernel_ticks(stat), Some(37));
+            assert_eq!(kernel_ticks("71 (a) R 1"), None);
+            assert!(kernel_seconds().is_some());
+        }
+
+        #[test]
+        fn what_the_kernel_may_have_taken_counts() {
+            assert!(negligible(0.0, 0.6) && negligible(0.02, 2.0));
+            // A tick that is not over, of a run too short; and a run of which the kernel took a tenth.
+            assert!(!negligible(0.0, 0.4) && !negligible(0.2, 2.0));
         }
     }
 }

@@ -173,7 +173,7 @@ impl Guard {
         name: &str,
         of: &'static str,
         ratios: &mut [f64],
-        floor: &Floor,
+        (floor, slack): (&Floor, f64),
         witness: &mut Witness,
     ) {
         if let Some(floor) = floor.get(&self.kind).or(floor.get("any")) {
@@ -181,7 +181,7 @@ impl Guard {
                 name: name.into(),
                 of,
                 measured: median(ratios),
-                floor: floor * self.slack,
+                floor: floor * slack,
                 witness: median(&mut witness.seen),
             });
         }
@@ -223,10 +223,10 @@ impl Guard {
                     of_peer.extend(peer.as_mut().map(|peer| peer.seconds() / seconds));
                 }
                 if let Some(floor) = &case.peak {
-                    self.add(&name, "FMA peak", &mut of_peak, floor, &mut witness);
+                    self.add(&name, "FMA peak", &mut of_peak, (floor, self.slack), &mut witness);
                 }
                 if let Some(floor) = &case.matrixmultiply {
-                    self.add(&name, "matrixmultiply", &mut of_peer, floor, &mut witness);
+                    self.add(&name, "matrixmultiply", &mut of_peer, (floor, self.slack), &mut witness);
                 }
             });
         });
@@ -243,16 +243,16 @@ impl Guard {
                 alone.seconds() / step.seconds()
             };
             let mut ratios: Vec<f64> = (0..self.rounds).map(round).collect();
-            self.add(&name, "its products", &mut ratios, &case.products, &mut witness);
+            self.add(&name, "its products", &mut ratios, (&case.products, self.slack), &mut witness);
             if let Some(floor) = &case.unwatched {
-                let floor = floor.iter().map(|(kind, floor)| (kind.clone(), floor / self.slack)).collect();
                 let mut seconds = |watched: bool| {
                     if watched { profile::kernel_of(|| step.seconds()).0 } else { step.seconds() }
                 };
                 // It is of single steps, so many more of them, next to each other.
                 let ratio = |_| seconds(false) / seconds(true);
                 let mut ratios: Vec<f64> = (0..20 * self.rounds).map(ratio).collect();
-                self.add(&name, "it watched", &mut ratios, &floor, &mut witness);
+                // All of it, unless nothing is judged.
+                self.add(&name, "it watched", &mut ratios, (floor, self.slack.ceil()), &mut witness);
             }
         });
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use common::{Numbers, alone, same};
 use percycle::profile::{Bound, Clock, Entry, Machine, Phase, Report, kernel_of, record};
-use percycle::{Activation, Adam, Isa, Loss, Matrix, Mlp, Optimizer, Result, Sgd, Targets, Trainer};
+use percycle::{Activation, Adam, Isa, Loss, Matrix, Mlp, Optimizer, Result, Sgd, Targets, Trainer, matmul};
 
 /// A network, a batch, and what to train it with.
 struct Case {
@@ -317,6 +317,15 @@ fn two_instruction_sets_explain_themselves() {
         assert!(text.contains(&format!("peak    {isa} of one core")), "{text}");
     }
     check_json(&report);
+}
+
+#[test]
+fn a_tiny_product_goes_row_by_row() {
+    let (a, b, mut c) = (Matrix::zeros(2, 3), Matrix::zeros(3, 2), Matrix::zeros(2, 2));
+    for isa in Isa::available() {
+        let kernel = kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1;
+        assert_eq!(kernel.unwrap().to_string(), format!("{isa} 1x{}", isa.lanes().min(8)));
+    }
 }
 
 #[test]

@@ -45,14 +45,10 @@ macro_rules! map {
 /// Replaces each element by its activation, inside a body: the product's epilogue calls it on rows that are in L1.
 #[inline(always)]
 pub(crate) fn activate_slice<S: Simd>(s: S, activation: Activation, xs: &mut [f32]) {
-    let zero = s.splat(0.0);
     match activation {
         Activation::Identity => {}
-        Activation::Relu => map!(s, xs, |x| s.select(s.le(x, zero), zero, x)),
-        Activation::LeakyRelu(slope) => {
-            let slope = s.splat(slope);
-            map!(s, xs, |x| s.select(s.le(x, zero), s.mul(slope, x), x));
-        }
+        Activation::Relu => map!(s, xs, |x| math::gate(s, x, x)),
+        Activation::LeakyRelu(slope) => map!(s, xs, |x| math::leaky(s, s.splat(slope), x, x)),
         Activation::Sigmoid => map!(s, xs, |x| math::sigmoid(s, x)),
         Activation::Tanh => map!(s, xs, |x| math::tanh(s, x)),
         Activation::Gelu => map!(s, xs, |x| math::gelu(s, x)),
@@ -79,7 +75,7 @@ pub(crate) fn activation_gradient(isa: Isa, activation: Activation, saved: &[f32
 #[inline(always)]
 pub(super) fn gradient_slice<S: Simd>(s: S, activation: Activation, saved: &[f32], grad: &mut [f32]) {
     assert_eq!(saved.len(), grad.len(), "one saved value for each gradient");
-    let (zero, one) = (s.splat(0.0), s.splat(1.0));
+    let one = s.splat(1.0);
     let (from, to, len) = (saved.as_ptr(), grad.as_mut_ptr(), grad.len());
     macro_rules! each {
         (|$y:ident, $g:ident| $body:expr) => {{
@@ -104,11 +100,8 @@ pub(super) fn gradient_slice<S: Simd>(s: S, activation: Activation, saved: &[f32
     }
     match activation {
         Activation::Identity => {}
-        Activation::Relu => each!(|y, g| s.select(s.le(y, zero), zero, g)),
-        Activation::LeakyRelu(slope) => {
-            let slope = s.splat(slope);
-            each!(|x, g| s.select(s.le(x, zero), s.mul(slope, g), g));
-        }
+        Activation::Relu => each!(|y, g| math::gate(s, y, g)),
+        Activation::LeakyRelu(slope) => each!(|x, g| math::leaky(s, s.splat(slope), x, g)),
         Activation::Sigmoid => each!(|y, g| s.mul(g, s.mul(y, s.sub(one, y)))),
         Activation::Tanh => each!(|y, g| s.mul(g, s.fma(s.mul(y, s.splat(-1.0)), y, one))),
         Activation::Gelu => each!(|x, g| s.mul(g, math::gelu_derivative(s, x))),

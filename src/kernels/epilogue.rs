@@ -4,7 +4,7 @@ use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
 use super::gemm::{Descent, Epilogue, Product};
 use super::pack::{Operand, transpose};
-use super::tile::{Finish, PANEL, Tile};
+use super::tile::{Finish, PANEL, Tile, descended};
 use super::update::update_rows;
 use super::vector::{load_up_to, store_up_to};
 use crate::simd::Simd;
@@ -135,8 +135,8 @@ pub(super) unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Til
             let bias = descent.biases.weights.wrapping_offset(col).wrapping_add(j);
             // SAFETY: the caller vouches for the biases.
             unsafe {
-                let descended = s.fma(s.splat(-rate), s.mul(sum, s.splat(scale)), load_up_to(s, bias, n));
-                store_up_to(s, bias, n, descended);
+                let how = (s.splat(scale), s.splat(-rate));
+                store_up_to(s, bias, n, descended(s, how, sum, load_up_to(s, bias, n)));
             }
         } else {
             // SAFETY: a tile has no more columns than `sums`, which is a multiple of every vector.

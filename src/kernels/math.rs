@@ -6,6 +6,19 @@
 
 use crate::simd::Simd;
 
+/// `at <= 0 ? 0 : x`: ReLU of `x` at itself, and its derivative at what was saved times `x`.
+#[inline(always)]
+pub(crate) fn gate<S: Simd>(s: S, at: S::V, x: S::V) -> S::V {
+    let zero = s.splat(0.0);
+    s.select(s.le(at, zero), zero, x)
+}
+
+/// `at <= 0 ? slope * x : x`: the leaky ReLU and its derivative, likewise.
+#[inline(always)]
+pub(crate) fn leaky<S: Simd>(s: S, slope: S::V, at: S::V, x: S::V) -> S::V {
+    s.select(s.le(at, s.splat(0.0)), s.mul(slope, x), x)
+}
+
 /// `c[0] x^(N-1) + ... + c[N-1]`, by Horner's rule.
 #[inline(always)]
 fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, c: [f32; N]) -> S::V {

@@ -4,11 +4,10 @@ use std::mem::MaybeUninit;
 
 use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
+use super::math::{gate, leaky};
 use super::pack::{Operand, transpose};
 use super::sweep::CLOSE;
-use super::tile::{
-    Finish, PANEL, Start, Tile, descended, gate, kernel, leaky, rows_for, turned_kernel, turned_rows,
-};
+use super::tile::{Finish, PANEL, Start, Tile, descended, kernel, rows_for, turned_kernel, turned_rows};
 use crate::buffer::CacheLine;
 use crate::simd::{Body, Simd};
 
@@ -48,7 +47,7 @@ impl<'a> Tiny<'a> {
     pub(super) fn of(p: &Product<'a>) -> Option<Tiny<'a>> {
         let Rhs::Plain(b) = p.b else { return None };
         let few = p.n <= NARROW && p.m <= TINY && p.k <= TINY && p.m * p.k <= TINY;
-        if !(few && (b.col == 1 || p.n == 1) && (p.c_col == 1 || p.n == 1) && p.alpha == 1.0) {
+        if !(few && as_it_lies(p) && in_place(p, b)) {
             return None;
         }
         let (finish, rest) = split(p, true);
@@ -98,7 +97,7 @@ impl<'a> Tiny<'a> {
         match self.finish {
             Finish::Keep => rows!(x, c => x),
             Finish::Relu => rows!(x, c => gate(s, x, x)),
-            Finish::Leaky(slope) => rows!(x, c => leaky(s, s.splat(slope), x)),
+            Finish::Leaky(slope) => rows!(x, c => leaky(s, s.splat(slope), x, x)),
             Finish::Gate(y) => rows!(x, c => gate(s, s.load_first(y.wrapping_offset(at), columns), x)),
             Finish::Descend { scale, rate } => {
                 let how = (s.splat(scale), s.splat(-rate));
@@ -116,7 +115,9 @@ impl Body for Tiny<'_> {
         if const { S::Half::LANES >= NARROW } {
             self.columns(s.half(), 0);
         } else {
-            (0..self.n).step_by(S::LANES).for_each(|j| self.columns(s, j));
+            for j in (0..self.n).step_by(S::LANES) {
+                self.columns(s, j);
+            }
         }
         if let Some(descent) = self.descent {
             s.run_outlined(Biases(&self, descent));
@@ -139,6 +140,18 @@ impl Body for Biases<'_> {
         // SAFETY: B holds the columns of C, and there is a bias for each.
         unsafe { descend_biases(s, descent, &tile, 0) };
     }
+}
+
+/// Whether rows of C are contiguous, a single column being so whatever its stride, and A is taken as it is.
+#[inline(always)]
+fn as_it_lies(p: &Product) -> bool {
+    (p.c_col == 1 || p.n == 1) && p.alpha == 1.0
+}
+
+/// Whether rows of B are contiguous, likewise.
+#[inline(always)]
+fn in_place(p: &Product, b: Operand) -> bool {
+    b.col == 1 || p.n == 1
 }
 
 /// Computes a product of which all of C is one tile, and says whether it is one. To plan and to sweep would take several
@@ -176,13 +189,11 @@ impl OneTile {
     #[inline(always)]
     pub(super) fn of<S: Simd>(p: &Product) -> Option<OneTile> {
         let Rhs::Plain(b) = p.b else { return None };
-        // A single column is contiguous, whatever its stride.
-        let rows = (p.c_col == 1 || p.n == 1) && p.alpha == 1.0;
         let one = p.m <= rows_for::<S>(p.n, p.a.row) && p.n <= 2 * S::LANES;
-        if !(rows && one && p.k <= CLOSE && p.k * (p.m + p.n) + p.m * p.n <= CLOSE) {
+        if !(as_it_lies(p) && one && p.k <= CLOSE && p.k * (p.m + p.n) + p.m * p.n <= CLOSE) {
             return None;
         }
-        if b.col == 1 || p.n == 1 {
+        if in_place(p, b) {
             Some(OneTile::InPlace)
         } else if b.row == 1 && p.k <= TURNED {
             Some(OneTile::Turned(b))

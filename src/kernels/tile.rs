@@ -9,6 +9,7 @@
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
+use super::math::{gate, leaky};
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
@@ -41,19 +42,6 @@ pub(super) enum Finish {
     Gate(*const f32),
     /// `c - rate * (scale * x)`: C holds weights, and x is their gradient.
     Descend { scale: f32, rate: f32 },
-}
-
-/// `y <= 0 ? 0 : x`.
-#[inline(always)]
-pub(super) fn gate<S: Simd>(s: S, y: S::V, x: S::V) -> S::V {
-    let zero = s.splat(0.0);
-    s.select(s.le(y, zero), zero, x)
-}
-
-/// `x <= 0 ? slope * x : x`.
-#[inline(always)]
-pub(super) fn leaky<S: Simd>(s: S, slope: S::V, x: S::V) -> S::V {
-    s.select(s.le(x, s.splat(0.0)), s.mul(slope, x), x)
 }
 
 /// `weight + negative_rate * (scale * x)`.
@@ -304,7 +292,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 let slope = s.splat(slope);
                 each_row!(i, {
                     for j in 0..NV {
-                        acc[i][j] = leaky(s, slope, acc[i][j]);
+                        acc[i][j] = leaky(s, slope, acc[i][j], acc[i][j]);
                     }
                 });
             }

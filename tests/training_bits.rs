@@ -329,6 +329,26 @@ fn losses_at_every_width_and_extreme() {
     }
 }
 
+/// Layers of a few multiply-adds, the article's among them: rows, steps of k and columns at and beside what is tiny, with
+/// every activation that the product takes along or leaves for afterwards.
+#[test]
+fn tiny_layers() {
+    use Activation::{Identity, LeakyRelu, Relu, Sigmoid, Tanh};
+    for (inputs, hidden, outputs, rows) in
+        [(2, 3, 1, 2), (1, 1, 1, 1), (8, 8, 8, 8), (5, 7, 3, 4), (8, 9, 8, 8), (9, 8, 1, 8), (64, 8, 2, 1)]
+    {
+        let data = Data::new(inputs, outputs, rows, 3);
+        for activation in [Relu, LeakyRelu(0.1), Tanh, Sigmoid, Identity] {
+            let model = mlp(inputs, &[(hidden, activation), (outputs, Identity)], 4);
+            for (optimizer, ref_optimizer) in optimizers() {
+                let setup = Setup { loss: Loss::BceWithLogits, optimizer, clip: Clip::None };
+                let cuts = if rows == 1 { &[][..] } else { &[rows / 2] };
+                check(&model, setup, ref_optimizer, &data, cuts);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_step_takes_in_what_was_accumulated() {
     let (model, data) = (mlp(7, &[(5, Activation::Identity)], 6), Data::new(7, 5, 19, 1));

@@ -78,6 +78,11 @@ fn products_stay_inside_their_operands() {
         // In blocks, copied and packed.
         (2, 33, 1030),
         (200, 130, 700),
+        // Row by row.
+        (1, 301, 35),
+        (3, 131, 71),
+        (4, 131, 63),
+        (513, 515, 3),
     ];
     for m in [1, 2, 3, 4, 6, 7, 12, 13] {
         for n in sizes {

@@ -258,6 +258,49 @@ fn linear_and_packed_linear() {
     });
 }
 
+/// Few rows beside a large B, and few steps of k into a large C: both are read and written row by row, in long pieces. Below,
+/// at and above the most rows and steps; columns past one piece and within a vector.
+#[test]
+fn long_rows() {
+    let mut numbers = Numbers::new(13);
+    let few_rows = [
+        (1, 4100, 19),
+        (2, 2070, 17),
+        (3, 1400, 23),
+        (4, 1030, 15),
+        (5, 1030, 15),
+        (3, 131, 70),
+        (4, 128, 64),
+    ];
+    let few_steps = (1..=9).map(|k| (301, 900, k)).chain([(66, 4100, 3), (129, 2070, 8)]);
+    for (m, n, k) in few_rows.into_iter().chain(few_steps) {
+        // Rows of A, or its columns; rows of B and C next to each other, or apart.
+        for (la, lb, lc) in [(0, 0, 0), (1, 2, 2), (3, 0, 2)] {
+            let a = Stored::new(m, k, la, || numbers.next());
+            let b = Stored::new(k, n, lb, || numbers.next());
+            let (before, bias) = (numbers.many(m * n), numbers.many(n));
+            for beta in [0.0, 1.0, 0.7] {
+                let want = reference::gemm(1.0, a.mat(), b.mat(), beta, Mat::row_major(&before, m, n));
+                on_every_isa(|isa| {
+                    let mut old = before.iter().copied();
+                    let mut c =
+                        Stored::new(m, n, lc, || old.next().filter(|_| beta != 0.0).unwrap_or(f32::NAN));
+                    gemm(1.0, a.view(), b.view(), beta, c.view_mut()).unwrap();
+                    c.check(&want, || format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} beta {beta}"));
+                });
+            }
+            for (activation, reference_activation) in ACTIVATIONS {
+                let want = reference::linear(a.mat(), b.mat(), Some(&bias), reference_activation);
+                on_every_isa(|isa| {
+                    let mut y = Stored::new(m, n, lc, || f32::NAN);
+                    linear(a.view(), b.view(), Some(&bias), activation, y.view_mut()).unwrap();
+                    y.check(&want, || format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} {activation:?}"));
+                });
+            }
+        }
+    }
+}
+
 /// The bias goes on with the blocks: those of the columns, and where the operands change roles (outputs as rows, 16 lanes
 /// or 8) those of the rows.
 #[test]
@@ -502,7 +545,10 @@ fn the_number_of_threads_changes_nothing() {
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let pools = [1, 2, 5].map(|threads| (threads, pool(threads)));
     let mut numbers = Numbers::new(10);
-    for (m, n, k) in [(300, 130, 90), (70, 700, 100), (128, 128, 300), (1, 3000, 1100), (3000, 1, 1100)] {
+    // The first is packed together, its parts being high enough; B by columns is in others too.
+    for (m, n, k) in
+        [(801, 140, 50), (300, 130, 90), (70, 700, 100), (128, 128, 300), (1, 3000, 1100), (3000, 1, 1100)]
+    {
         for transposed in 0..4 {
             let a = Stored::new(m, k, transposed & 1, || numbers.next());
             let b = Stored::new(k, n, transposed >> 1, || numbers.next());
@@ -549,4 +595,23 @@ fn wrong_shapes_are_refused_by_name() {
     let error =
         linear(a.view(), w.view(), Some(&[0.0; 4]), Activation::Relu, c.view_mut()).unwrap_err().to_string();
     assert!(error.starts_with("linear: bias holds 4 elements but 5 are needed"), "{error}");
+}
+
+/// A B that threads pack together, but not all of it at once (2 Mi values).
+#[cfg(feature = "rayon")]
+#[test]
+fn threads_pack_together_in_blocks() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let mut numbers = Numbers::new(14);
+    let (m, n, k) = (400, 70, 40_000);
+    let (a, b) = (Stored::new(m, k, 0, || numbers.next()), Stored::new(k, n, 1, || numbers.next()));
+    let bias = numbers.many(n);
+    let want = reference::linear(a.mat(), b.mat(), Some(&bias), scalar::Activation::Relu);
+    pool.install(|| {
+        on_every_isa(|isa| {
+            let mut y = Stored::new(m, n, 2, || f32::NAN);
+            linear(a.view(), b.view(), Some(&bias), Activation::Relu, y.view_mut()).unwrap();
+            y.check(&want, || format!("{isa}"));
+        });
+    });
 }

@@ -328,6 +328,20 @@ fn a_tiny_product_goes_row_by_row() {
     }
 }
 
+/// Few rows beside a B beyond L1, and few steps into a C beyond L2: rows of C at once, a vector of each.
+#[test]
+fn long_rows_stream() {
+    for ((m, n, k), rows) in [((3, 512, 64), 3), ((512, 512, 1), 1), ((512, 512, 9), 0), ((3, 100, 512), 0)] {
+        let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, n), Matrix::zeros(m, n));
+        for isa in Isa::available() {
+            let kernel =
+                kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1.unwrap();
+            let streams = (kernel.rows, kernel.cols) == (rows, isa.lanes());
+            assert_eq!(streams, rows > 0, "{m}x{n}x{k} {kernel}");
+        }
+    }
+}
+
 #[test]
 fn watching_changes_no_bit() {
     let (mut watched, mut alone) = (Case::large(), Case::large());

@@ -349,6 +349,27 @@ fn tiny_layers() {
     }
 }
 
+/// Batches so small, or layers of so few inputs, that a product takes as long as reading its weights or writing its gradients
+/// does: those go row by row.
+#[test]
+fn long_rows() {
+    use Activation::{Gelu, Identity, LeakyRelu, Relu, Silu};
+    for (model, data, cuts) in [
+        // Three samples before weights of 70 x 131, then gradients of them; and one sample.
+        (mlp(70, &[(131, Silu), (3, Identity)], 1), Data::new(70, 3, 3, 2), &[1, 2][..]),
+        (mlp(70, &[(131, LeakyRelu(0.1)), (130, Gelu), (3, Identity)], 2), Data::new(70, 3, 1, 2), &[][..]),
+        // Gradients of three inputs' weights, summed over 70 samples.
+        (mlp(3, &[(131, Gelu), (3, Identity)], 3), Data::new(3, 3, 70, 1), &[5, 69][..]),
+        // Gradients of 517 x 521 weights, summed over 5 and 2 samples.
+        (mlp(517, &[(521, Relu), (3, Identity)], 4), Data::new(517, 3, 5, 1), &[2][..]),
+    ] {
+        for (optimizer, ref_optimizer) in [0, 2, 7].map(|which| optimizers()[which]) {
+            let setup = Setup { loss: Loss::Mse, optimizer, clip: Clip::None };
+            alone(|| check(&model, setup, ref_optimizer, &data, cuts));
+        }
+    }
+}
+
 #[test]
 fn a_step_takes_in_what_was_accumulated() {
     let (model, data) = (mlp(7, &[(5, Activation::Identity)], 6), Data::new(7, 5, 19, 1));

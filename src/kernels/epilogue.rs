@@ -17,29 +17,41 @@ pub(super) enum Rest<'a> {
     Descend(&'a Descent<'a>),
 }
 
+impl<'a> Rest<'a> {
+    /// What is left to do if the kernel does nothing.
+    #[inline(always)]
+    pub(super) fn all(epilogue: Epilogue<'a>) -> Option<Rest<'a>> {
+        match epilogue {
+            Epilogue::Activate { activation: Activation::Identity, .. }
+            | Epilogue::Derivative { activation: Activation::Identity, .. } => None,
+            Epilogue::Activate { activation, before } => Some(Rest::Activate(activation, before)),
+            Epilogue::Derivative { activation, saved } => Some(Rest::Derivative(activation, saved)),
+            Epilogue::Descend(descent) => Some(Rest::Descend(descent)),
+        }
+    }
+}
+
 /// What the kernel does in registers, and what is left.
 #[inline(always)]
 pub(super) fn split<'a>(p: &Product<'a>, last: bool) -> (Finish, Option<Rest<'a>>) {
-    match p.epilogue {
-        _ if !last => (Finish::Keep, None),
-        Epilogue::Activate { activation: Activation::Identity, .. } => (Finish::Keep, None),
-        Epilogue::Activate { activation: Activation::Relu, .. } => (Finish::Relu, None),
-        Epilogue::Activate { activation: Activation::LeakyRelu(slope), before } if before.is_null() => {
+    if !last {
+        return (Finish::Keep, None);
+    }
+    let rest = Rest::all(p.epilogue);
+    match rest {
+        Some(Rest::Activate(Activation::Relu, _)) => (Finish::Relu, None),
+        Some(Rest::Activate(Activation::LeakyRelu(slope), before)) if before.is_null() => {
             (Finish::Leaky(slope), None)
         }
-        Epilogue::Activate { activation, before } => (Finish::Keep, Some(Rest::Activate(activation, before))),
-        Epilogue::Derivative { activation: Activation::Identity, .. } => (Finish::Keep, None),
-        Epilogue::Derivative { activation: Activation::Relu, saved } if p.c_col == 1 => {
+        Some(Rest::Derivative(Activation::Relu, saved)) if p.c_col == 1 => {
             (Finish::Gate(saved.wrapping_offset(p.offset)), None)
         }
-        Epilogue::Derivative { activation, saved } => {
-            (Finish::Keep, Some(Rest::Derivative(activation, saved)))
-        }
-        Epilogue::Descend(descent) => {
+        Some(Rest::Descend(descent)) => {
             let plain = descent.rule.plain(descent.scaling);
             let finish = plain.map_or(Finish::Keep, |(scale, rate)| Finish::Descend { scale, rate });
-            (finish, Some(Rest::Descend(descent)))
+            (finish, rest)
         }
+        _ => (Finish::Keep, rest),
     }
 }
 

@@ -4,8 +4,9 @@
 
 use super::activation::Activation;
 use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len};
-use super::scratch;
+use super::scratch::{self, Use};
 use super::short::{Turning, one_tile};
+use super::stream::Streaming;
 use super::sweep::Block;
 use super::tile::{PANEL, Start};
 use super::update::{Places, Rule, Scaling};
@@ -164,6 +165,9 @@ impl Body for Oriented<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let p = self.0;
+        if let Some(streaming) = Streaming::of::<S>(p) {
+            return s.run_outlined(streaming);
+        }
         if let Some(turning) = Turning::of::<S>(p) {
             return s.run_outlined(turning);
         }
@@ -174,6 +178,17 @@ impl Body for Oriented<'_> {
         } else {
             s.run_outlined(Blocked(p, plan));
         }
+    }
+}
+
+#[cfg(feature = "rayon")]
+impl Product<'_> {
+    /// If B is packed: the columns of it that are packed at once, when threads that take some rows of C each pack them together.
+    #[inline(always)]
+    pub(super) fn columns_packed<S: Simd>(&self) -> Option<usize> {
+        let packs = matches!(self.b, Rhs::Plain(_)) && !self.is_swapped::<S>() && Plan::new(self).pack_b;
+        let most = B_BLOCK / self.k.max(1) / PANEL * PANEL;
+        (packs && most > 0).then(|| balanced(self.n, most, PANEL))
     }
 }
 
@@ -225,7 +240,7 @@ impl Body for Blocked<'_> {
         let n_block = balanced(p.n, b_block / k_block, PANEL);
         let len_b = if plan.pack_b { packed_len(k_block, n_block) } else { 0 };
         let len_a = if plan.copy_a { m_block * a_row } else { 0 };
-        let mut buffer = scratch::take(len_a + len_b);
+        let mut buffer = scratch::take(Use::Blocks, len_a + len_b);
         let (b_scratch, a_scratch) = buffer.split_at_mut(len_b);
         // At least once: without any k, C is still the start value, activated.
         for k0 in (0..p.k.max(1)).step_by(k_block) {
@@ -262,7 +277,7 @@ impl Body for Blocked<'_> {
                 }
             }
         }
-        scratch::give_back(buffer);
+        scratch::give_back(Use::Blocks, buffer);
     }
 }
 

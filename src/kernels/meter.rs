@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::gemm::{Product, Rhs};
 use super::short::{OneTile, Tiny, Turning};
+use super::stream::Streaming;
 use super::tile::{tile_for, turned_kernel};
 use crate::simd::{Body, Isa, Simd};
 
@@ -96,8 +97,9 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
     #[inline(always)]
     fn tile<S: Simd>(product: &Product, one: bool) -> (usize, usize) {
         let (m, n) = (product.m, product.n);
-        match Turning::of::<S>(product) {
-            Some(_) if !one => (m, turned_kernel::<S>(m).1 * S::LANES),
+        match (Streaming::of::<S>(product), Turning::of::<S>(product)) {
+            (Some(streaming), _) if !one => (streaming.rows, S::LANES),
+            (_, Some(_)) if !one => (m, turned_kernel::<S>(m).1 * S::LANES),
             _ => tile_for::<S>(m, n, product.a.row),
         }
     }

@@ -17,6 +17,7 @@ pub(crate) mod reduce;
 pub(crate) mod scratch;
 mod sgemm;
 mod short;
+mod stream;
 mod sweep;
 mod tile;
 pub(crate) mod update;

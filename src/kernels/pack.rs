@@ -1,7 +1,7 @@
 //! Copies of operands, made where reading them in place would be slow or impossible.
 
 use super::tile::PANEL;
-use crate::simd::Simd;
+use crate::simd::{Body, Simd};
 
 /// Rows of B that are copied into one panel after the other: what is written then lies together, and what is read is still
 /// read in a few streams.
@@ -78,6 +78,33 @@ pub(super) unsafe fn pack_b<S: Simd>(s: S, b: Operand, k: usize, n: usize, out: 
                 }
             }
         }
+    }
+}
+
+/// [`pack_b`] for whatever instruction set it is dispatched to.
+pub(super) struct Pack<'a> {
+    b: Operand,
+    shape: (usize, usize),
+    out: &'a mut [f32],
+}
+
+impl<'a> Pack<'a> {
+    /// # Safety
+    /// `b` is readable for so many rows and columns.
+    #[inline(always)]
+    pub(super) unsafe fn new(b: Operand, shape: (usize, usize), out: &'a mut [f32]) -> Self {
+        Pack { b, shape, out }
+    }
+}
+
+impl Body for Pack<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let (k, n) = self.shape;
+        // SAFETY: the contract of `new`.
+        unsafe { pack_b(s, self.b, k, n, self.out) }
     }
 }
 

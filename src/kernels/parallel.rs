@@ -5,6 +5,13 @@
 use super::gemm::{Product, Serial};
 use super::meter;
 use super::short::Tiny;
+#[cfg(feature = "rayon")]
+use super::{
+    gemm::Rhs,
+    pack::{Pack, packed_len},
+    scratch::{self, Use},
+    tile::PANEL,
+};
 use crate::simd::Isa;
 #[cfg(feature = "rayon")]
 use crate::simd::{Body, Simd};
@@ -76,15 +83,59 @@ impl Body for Predict<'_> {
     }
 }
 
-/// Splits C into about [`PARTS`] parts for each thread, along its longer side, and runs them on the pool.
+/// The columns of B that are packed at once.
+#[cfg(feature = "rayon")]
+struct ColumnsPacked<'a>(&'a Product<'a>);
+
+#[cfg(feature = "rayon")]
+impl Body for ColumnsPacked<'_> {
+    type Out = Option<usize>;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, _: S) -> Option<usize> {
+        self.0.columns_packed::<S>()
+    }
+}
+
+/// Shares a product among threads. Where each would pack all of B for its rows of C, they pack it together first.
 #[cfg(feature = "rayon")]
 #[inline(never)]
 fn split(isa: Isa, product: &Product, threads: usize) {
+    let Product { m, n, k, .. } = *product;
+    let rows = product.part((0, m.div_ceil(PARTS * threads)), (0, n));
+    let together = if m >= n { isa.dispatch(ColumnsPacked(&rows)) } else { None };
+    let Some(block) = together else { return share(isa, product, threads) };
+    let mut buffer = scratch::take(Use::Shared, packed_len(k, block));
+    for col in (0..n).step_by(block) {
+        let part = product.part((0, m), (col, block.min(n - col)));
+        pack(isa, &part, threads, &mut buffer);
+        share(isa, &Product { b: Rhs::Packed(buffer.as_ptr()), ..part }, threads);
+    }
+    scratch::give_back(Use::Shared, buffer);
+}
+
+/// Packs B, each thread some of the panels.
+#[cfg(feature = "rayon")]
+fn pack(isa: Isa, product: &Product, threads: usize, out: &mut [f32]) {
+    use rayon::prelude::*;
+
+    let Product { n, k, .. } = *product;
+    let cols = n.div_ceil(PARTS * threads).next_multiple_of(PANEL);
+    let parts = out[..packed_len(k, n)].par_chunks_mut(packed_len(k, cols).max(1));
+    parts.enumerate().for_each(|(part, out)| {
+        let Rhs::Plain(b) = product.b else { unreachable!("what is packed is not packed again") };
+        let col = part * cols;
+        // SAFETY: these columns are some of B's.
+        isa.dispatch(unsafe { Pack::new(b.at(0, col), (k, cols.min(n - col)), out) });
+    });
+}
+
+/// Splits C into about [`PARTS`] parts for each thread, along its longer side, and runs them on the pool.
+#[cfg(feature = "rayon")]
+fn share(isa: Isa, product: &Product, threads: usize) {
     use std::time::Instant;
 
     use rayon::prelude::*;
-
-    use super::tile::PANEL;
 
     let (m, n) = (product.m, product.n);
     let (rows, cols) = if m >= n {

@@ -2,13 +2,13 @@
 
 use super::activation::Activation;
 use super::gemm::{Descent, Epilogue, Product, Rhs};
-use super::pack::{Operand, pack_b, packed_len};
+use super::pack::{Operand, Pack, packed_len};
 use super::parallel;
 use super::tile::Start;
 use super::update::{Rule, Scaling, Tensors};
 use crate::buffer::Buffer;
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::{Body, Isa, Simd};
+use crate::simd::Isa;
 
 /// `C = alpha A B + beta C` on raw pointers: argument for argument `matrixmultiply::sgemm`, as a drop-in.
 ///
@@ -198,7 +198,8 @@ impl Panels {
         let (k, n) = (b.rows(), b.cols());
         let mut data = Buffer::zeros(packed_len(k, n));
         if k > 0 && n > 0 {
-            Isa::current().dispatch(Pack { b: operand(b), k, n, out: &mut data });
+            // SAFETY: the view was checked to hold k rows and n columns when it was made.
+            Isa::current().dispatch(unsafe { Pack::new(operand(b), (k, n), &mut data) });
         }
         Panels { data, k, n }
     }
@@ -206,22 +207,5 @@ impl Panels {
     /// Rows and columns of the matrix that was packed.
     pub(crate) fn shape(&self) -> (usize, usize) {
         (self.k, self.n)
-    }
-}
-
-struct Pack<'a> {
-    b: Operand,
-    k: usize,
-    n: usize,
-    out: &'a mut [f32],
-}
-
-impl Body for Pack<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        // SAFETY: `Panels::new` made it of a view, which was checked to hold k rows and n columns.
-        unsafe { pack_b(s, self.b, self.k, self.n, self.out) }
     }
 }

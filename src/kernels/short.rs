@@ -144,7 +144,7 @@ impl Body for Biases<'_> {
 
 /// Whether rows of C are contiguous, a single column being so whatever its stride, and A is taken as it is.
 #[inline(always)]
-fn as_it_lies(p: &Product) -> bool {
+pub(super) fn as_it_lies(p: &Product) -> bool {
     (p.c_col == 1 || p.n == 1) && p.alpha == 1.0
 }
 
@@ -253,7 +253,7 @@ unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Op
 
 /// So many columns of C, as a tile that asks for nothing that might come next.
 #[inline(always)]
-fn last_tile(
+pub(super) fn last_tile(
     a: Operand,
     k: usize,
     b: Columns,

@@ -13,7 +13,8 @@ use crate::kernels::scratch;
 ///   of), and once more where the activation needs its input again (LeakyReLU, GELU, SiLU);
 /// - `gradients` 4 P once gradients had to be kept: micro-batches, clipping by the global norm; 0 else;
 /// - `scratch` 4 b for each term of the loss, as much for targets that do not lie row after row, and the copies of operands
-///   that the calling thread keeps for the next product: 8.5 MiB, or 176 b where that is more, at most.
+///   that the calling thread keeps for the next product: 8.5 MiB, or 176 b where that is more, and 8 MiB that threads share,
+///   at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {

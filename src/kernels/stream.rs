@@ -1,0 +1,257 @@
+//! Products that take as long as it takes to read B or to write C, because they have few rows or few steps of k: rows pass
+//! in long pieces, which the hardware foresees, while the few values of A wait in registers.
+
+use std::mem::MaybeUninit;
+
+use super::epilogue::{Done, Rest, descend_biases, split};
+use super::gemm::{Columns, Product, Rhs};
+use super::pack::Operand;
+use super::short::{as_it_lies, last_tile};
+use super::tile::{Finish, PANEL, Start, Tile};
+use super::update::update_rows;
+use super::vector::{MOST_LANES, load_up_to, store_up_to};
+use crate::buffer::CacheLine;
+use crate::simd::{Body, Simd};
+
+/// Rows of B that pass at once, at most.
+const STEPS: usize = 8;
+/// Rows of C that pass at once, at most.
+const ROWS: usize = 4;
+/// Columns from which rows are long pieces.
+const LONG: usize = 128;
+/// Values of C that pass at once, which stay in L1 (16 KiB).
+const BLOCK: usize = 4096;
+/// Values of B from which to read it takes longer than the multiply-adds: all of L1.
+const FAR_B: usize = 8 * 1024;
+/// Values of C from which to write it does: 1 MiB, all of L2.
+const FAR_C: usize = 256 * 1024;
+/// Columns whose biases are updated at once.
+const BIASES: usize = 4 * PANEL;
+
+/// A product that streams.
+pub(super) struct Streaming<'a> {
+    p: &'a Product<'a>,
+    b: Operand,
+    /// Rows of C that pass at once.
+    pub(super) rows: usize,
+}
+
+impl<'a> Streaming<'a> {
+    /// The product, if it is one of those.
+    #[inline(always)]
+    pub(super) fn of<S: Simd>(p: &'a Product<'a>) -> Option<Streaming<'a>> {
+        let Rhs::Plain(b) = p.b else { return None };
+        let starts = matches!(p.start, Start::Zero | Start::Bias(_) | Start::Scaled(1.0));
+        // A plain update happens in the registers of a tile; here it would take a pass over the gradients.
+        let descends = matches!(split(p, true).0, Finish::Descend { .. });
+        if !(p.n >= LONG && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) || descends {
+            return None;
+        }
+        let rows = if p.m <= most_rows::<S>() && p.k.saturating_mul(p.n) >= FAR_B {
+            p.m
+        } else if p.k <= STEPS && p.m.saturating_mul(p.n) >= FAR_C {
+            if S::TILE_ROWS <= 6 { 1 } else { p.k.min(2) }
+        } else {
+            return None;
+        };
+        Some(Streaming { p, b, rows })
+    }
+}
+
+impl Body for Streaming<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Streaming { p, b, rows } = self;
+        let rest = Rest::all(p.epilogue);
+        let mut gradients = MaybeUninit::<[CacheLine; BLOCK / 16]>::uninit();
+        let block = BLOCK / rows / PANEL * PANEL;
+        for j in (0..p.n).step_by(block) {
+            let cols = block.min(p.n - j);
+            for i in (0..p.m).step_by(rows) {
+                let rows = rows.min(p.m - i);
+                let place = i as isize * p.c_row + j as isize;
+                let (c, c_row) = match rest {
+                    Some(Rest::Descend(_)) => (gradients.as_mut_ptr().cast(), block as isize),
+                    _ => (p.c.wrapping_offset(place), p.c_row),
+                };
+                let start = match p.start {
+                    Start::Bias(bias) => Begin { ptr: bias.wrapping_add(j), row: 0, vector: S::LANES },
+                    Start::Scaled(_) => Begin { ptr: c.cast_const(), row: c_row, vector: S::LANES },
+                    _ => Begin { ptr: ZEROS.as_ptr(), row: 0, vector: 0 },
+                };
+                let (a, b) = (p.a.at(i, 0), b.at(0, j));
+                // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
+                unsafe { Pass { cols, times: 0, a, b, start, c, c_row }.all(s, rows, p.k) };
+                let (at, shape) = (p.offset + place, (rows, cols));
+                match rest {
+                    None => {}
+                    Some(Rest::Descend(descent)) => {
+                        let (how, grad) = ((descent.rule, descent.scaling), (c.cast_const(), c_row));
+                        // SAFETY: the weights lie like C; the gradients have just been written.
+                        unsafe { update_rows(s, how, grad, descent.weights, (at, p.c_row), shape) };
+                    }
+                    _ => {
+                        let done = Done { p, tile: &self.tile(j, c, cols), rows, c, offset: at };
+                        // SAFETY: the rows have just been written, and the epilogue's matrices lie like C.
+                        unsafe { done.finish(s, rest, false) };
+                    }
+                }
+            }
+        }
+        if let (Some(Rest::Descend(descent)), true) = (rest, p.first_row) {
+            for j in (0..p.n).step_by(BIASES) {
+                let cols = BIASES.min(p.n - j);
+                let tile = self.tile(j, p.c, cols);
+                // SAFETY: B holds the columns of C, and there is a bias for each.
+                unsafe { descend_biases(s, descent, &tile, p.offset + j as isize) };
+            }
+        }
+    }
+}
+
+impl Streaming<'_> {
+    /// Columns from `j` on as a tile, for what is done to tiles.
+    #[inline(always)]
+    fn tile(&self, j: usize, c: *mut f32, cols: usize) -> Tile {
+        let Streaming { p, b, .. } = self;
+        let columns = Columns { ptr: b.at(0, j).ptr, k: b.row, panel: PANEL as isize };
+        last_tile(p.a, p.k, columns, (c, p.c_row, cols), p.start, split(p, true).0)
+    }
+}
+
+/// Where the chains of a pass begin: rows and vectors so far apart.
+#[derive(Clone, Copy)]
+struct Begin {
+    ptr: *const f32,
+    row: isize,
+    vector: usize,
+}
+
+/// Where chains begin that begin at 0.
+static ZEROS: [f32; MOST_LANES] = [0.0; MOST_LANES];
+
+/// Steps of k for some rows of C: each adds a row of B times a value of A.
+#[derive(Clone, Copy)]
+struct Pass {
+    cols: usize,
+    /// How often the kernel's steps follow each other.
+    times: usize,
+    a: Operand,
+    b: Operand,
+    start: Begin,
+    c: *mut f32,
+    c_row: isize,
+}
+
+impl Pass {
+    /// All `k` steps for `rows` rows.
+    ///
+    /// # Safety
+    /// A, B and C hold these rows, steps and columns.
+    #[inline(always)]
+    unsafe fn all<S: Simd>(mut self, s: S, rows: usize, k: usize) {
+        let mut left = k;
+        let most = if rows > 1 { most_steps::<S>() } else { STEPS };
+        while left > 0 {
+            let steps = most.min(1 << left.ilog2());
+            // The first goes on from where the chains begin, the others from C.
+            self.times = if left == k { 1 } else { left / steps };
+            // SAFETY: the caller's.
+            unsafe { kernel::<S>(rows, steps)(s, &self) };
+            let done = self.times * steps;
+            left -= done;
+            (self.a, self.b) = (self.a.at(0, done), self.b.at(done, 0));
+            self.start = Begin { ptr: self.c, row: self.c_row, vector: S::LANES };
+        }
+    }
+}
+
+struct PassBody<'a, const ROWS: usize, const STEPS: usize>(&'a Pass);
+
+impl<const ROWS: usize, const STEPS: usize> Body for PassBody<'_, ROWS, STEPS> {
+    type Out = ();
+
+    // Loops over constant bounds, no closures: what is not inlined here loses the instruction set.
+    #[allow(clippy::needless_range_loop)]
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Pass { cols, times, mut a, mut b, start, c, c_row } = *self.0;
+        for _ in 0..times {
+            let mut factors = [[s.splat(0.0); STEPS]; ROWS];
+            for i in 0..ROWS {
+                for p in 0..STEPS {
+                    // SAFETY: A has these rows and steps of k: vouched for by whoever made the `Pass`.
+                    factors[i][p] = s.splat(unsafe { *a.at(i, p).ptr });
+                }
+            }
+            // The columns from `j` on, as many as a vector has, but no more than are left.
+            macro_rules! vector {
+                ($j:expr, $left:expr) => {
+                    let (b, c) = (b.at(0, $j), c.wrapping_add($j));
+                    let start = Begin { ptr: start.ptr.wrapping_add($j / S::LANES * start.vector), ..start };
+                    // SAFETY: so many columns are left in each row of B and C, and of where the chains begin.
+                    unsafe {
+                        let mut acc = [s.splat(0.0); ROWS];
+                        for i in 0..ROWS {
+                            acc[i] = load_up_to(s, start.ptr.wrapping_offset(i as isize * start.row), $left);
+                        }
+                        for p in 0..STEPS {
+                            let b = load_up_to(s, b.at(p, 0).ptr, $left);
+                            for i in 0..ROWS {
+                                acc[i] = s.fma(factors[i][p], b, acc[i]);
+                            }
+                        }
+                        for i in 0..ROWS {
+                            store_up_to(s, c.wrapping_offset(i as isize * c_row), $left, acc[i]);
+                        }
+                    }
+                };
+            }
+            let whole = cols / S::LANES * S::LANES;
+            for j in (0..whole).step_by(S::LANES) {
+                vector!(j, S::LANES);
+            }
+            if whole < cols {
+                vector!(whole, cols - whole);
+            }
+            (a, b) = (a.at(0, STEPS), b.at(STEPS, 0));
+        }
+    }
+}
+
+/// # Safety
+/// A, B and C hold what the `Pass` says, for `ROWS` rows and `times` times `STEPS` steps.
+unsafe fn pass<S: Simd, const ROWS: usize, const STEPS: usize>(s: S, pass: &Pass) {
+    s.run_outlined(PassBody::<ROWS, STEPS>(pass));
+}
+
+/// The most rows whose values of A fit in registers, with those of B and C.
+#[inline(always)]
+fn most_rows<S: Simd>() -> usize {
+    if S::TILE_ROWS <= 6 { 3 } else { ROWS }
+}
+
+/// The most steps of several rows, likewise.
+#[inline(always)]
+fn most_steps<S: Simd>() -> usize {
+    if S::TILE_ROWS <= 6 { STEPS / 2 } else { STEPS }
+}
+
+/// The kernel for `rows` rows, at most [`most_rows`], and `steps` steps: 1, 2, 4 or 8, at most [`most_steps`] for several rows.
+fn kernel<S: Simd>(rows: usize, steps: usize) -> unsafe fn(S, &Pass) {
+    macro_rules! by_shape {
+        ($($rows:literal: $($steps:literal)+;)+) => {
+            match (rows, steps) {
+                $($(($rows, $steps) => pass::<S, $rows, $steps>,)+)+
+                _ => unreachable!("no pass of {rows} rows and {steps} steps"),
+            }
+        };
+    }
+    if const { S::TILE_ROWS <= 6 } {
+        by_shape!(1: 1 2 4 8; 2: 1 2 4; 3: 1 2 4;)
+    } else {
+        by_shape!(1: 1 2 4 8; 2: 1 2 4 8; 3: 1 2 4 8; 4: 1 2 4 8;)
+    }
+}

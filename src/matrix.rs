@@ -18,7 +18,7 @@ struct Layout {
 impl Layout {
     /// Checks that every element lies inside `len` elements, without overflow on the way.
     fn checked(op: &'static str, len: usize, layout: Layout) -> Result<Layout> {
-        let want = layout.span().ok_or(layout.too_large(op))?;
+        let want = layout.span().ok_or_else(|| layout.too_large(op))?;
         if want > len {
             let cure = "pass a longer slice, or fewer rows and columns, or smaller strides";
             return Err(Error::Length { op, name: "data", got: len, want, cure });
@@ -317,7 +317,7 @@ impl Matrix {
     pub fn from_vec(rows: usize, cols: usize, data: Vec<f32>) -> Result<Self> {
         let op = "Matrix::from_vec";
         let layout = Layout::row_major(rows, cols);
-        let want = layout.span().ok_or(layout.too_large(op))?;
+        let want = layout.span().ok_or_else(|| layout.too_large(op))?;
         if data.len() != want {
             let cure = "pass exactly rows x cols elements";
             return Err(Error::Length { op, name: "data", got: data.len(), want, cure });

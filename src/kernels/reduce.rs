@@ -40,7 +40,7 @@ impl Body for Most<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) -> f32 {
-        // Without their signs, numbers are in the order of their bits; infinity and NaN come last.
+        // As in `largest`.
         let sign = s.splat_bits(0x7fff_ffff);
         // Four of them, so that no vector waits for the one before.
         let mut most = [s.splat(0.0); 4];
@@ -58,14 +58,26 @@ impl Body for Most<'_> {
         let most = s.max_int(s.max_int(most[0], most[1]), s.max_int(most[2], most[3]));
         let mut lanes = [0.0; MOST_LANES];
         write(s, &mut lanes[..S::LANES], 0, most);
-        let most = lanes[..S::LANES].iter().map(|lane: &f32| lane.to_bits()).fold(0, u32::max);
-        f32::from_bits(most.min(f32::INFINITY.to_bits()))
+        largest(&lanes[..S::LANES])
     }
 }
 
 /// The largest absolute value, 0 without any; infinite when an element is infinite or NaN.
 pub(crate) fn most(isa: Isa, xs: &[f32]) -> f32 {
+    /// Values that are looked at sooner one by one.
+    const FEW: usize = 8;
+    if xs.len() <= FEW {
+        return largest(xs);
+    }
     isa.dispatch(Most(xs))
+}
+
+/// [`most`], one by one. (As integers, since without their signs numbers are in the order of their bits, and infinity and NaN
+/// come last.)
+#[inline(always)]
+fn largest(xs: &[f32]) -> f32 {
+    let most = xs.iter().map(|x| x.abs().to_bits()).fold(0, u32::max);
+    f32::from_bits(most.min(f32::INFINITY.to_bits()))
 }
 
 /// True when no element is infinite or NaN.

@@ -153,9 +153,8 @@ impl Pass {
     #[inline(always)]
     unsafe fn all<S: Simd>(mut self, s: S, rows: usize, k: usize) {
         let mut left = k;
-        let most = if rows > 1 { most_steps::<S>() } else { STEPS };
         while left > 0 {
-            let steps = most.min(1 << left.ilog2());
+            let steps = most_steps::<S>(rows).min(1 << left.ilog2());
             // The first goes on from where the chains begin, the others from C.
             self.times = if left == k { 1 } else { left / steps };
             // SAFETY: the caller's.
@@ -227,19 +226,20 @@ unsafe fn pass<S: Simd, const ROWS: usize, const STEPS: usize>(s: S, pass: &Pass
     s.run_outlined(PassBody::<ROWS, STEPS>(pass));
 }
 
-/// The most rows whose values of A fit in registers, with those of B and C.
+/// The most rows that stream.
 #[inline(always)]
 fn most_rows<S: Simd>() -> usize {
     if S::TILE_ROWS <= 6 { 3 } else { ROWS }
 }
 
-/// The most steps of several rows, likewise.
+/// The most steps of so many rows: their values of A stay in registers, beside B and the accumulators.
 #[inline(always)]
-fn most_steps<S: Simd>() -> usize {
-    if S::TILE_ROWS <= 6 { STEPS / 2 } else { STEPS }
+fn most_steps<S: Simd>(rows: usize) -> usize {
+    let registers = if S::TILE_ROWS <= 6 { 16 } else { 32 };
+    STEPS.min(1 << ((registers - 2 - rows) / rows).ilog2())
 }
 
-/// The kernel for `rows` rows, at most [`most_rows`], and `steps` steps: 1, 2, 4 or 8, at most [`most_steps`] for several rows.
+/// The kernel for `rows` rows, at most [`most_rows`], and `steps` steps, a power of two and at most [`most_steps`].
 fn kernel<S: Simd>(rows: usize, steps: usize) -> unsafe fn(S, &Pass) {
     macro_rules! by_shape {
         ($($rows:literal: $($steps:literal)+;)+) => {
@@ -250,8 +250,8 @@ fn kernel<S: Simd>(rows: usize, steps: usize) -> unsafe fn(S, &Pass) {
         };
     }
     if const { S::TILE_ROWS <= 6 } {
-        by_shape!(1: 1 2 4 8; 2: 1 2 4; 3: 1 2 4;)
+        by_shape!(1: 1 2 4 8; 2: 1 2 4; 3: 1 2;)
     } else {
-        by_shape!(1: 1 2 4 8; 2: 1 2 4 8; 3: 1 2 4 8; 4: 1 2 4 8;)
+        by_shape!(1: 1 2 4 8; 2: 1 2 4 8; 3: 1 2 4 8; 4: 1 2 4;)
     }
 }

@@ -430,3 +430,16 @@ fn pools_of_any_size() {
         }
     }
 }
+
+/// Weights are updated in the tiles of their gradients by threads that have packed the gradients of the outputs together: so
+/// many inputs that each thread takes rows enough for that.
+#[cfg(feature = "rayon")]
+#[test]
+fn threads_that_pack_together() {
+    let (model, data) = (mlp(800, &[(130, Activation::Identity)], 5), Data::new(800, 130, 300, 1));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    for (optimizer, ref_optimizer) in [0, 7].map(|which| optimizers()[which]) {
+        let setup = Setup { loss: Loss::Mse, optimizer, clip: Clip::None };
+        pool.install(|| check(&model, setup, ref_optimizer, &data, &[299]));
+    }
+}

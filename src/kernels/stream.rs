@@ -42,9 +42,7 @@ impl<'a> Streaming<'a> {
     pub(super) fn of<S: Simd>(p: &'a Product<'a>) -> Option<Streaming<'a>> {
         let Rhs::Plain(b) = p.b else { return None };
         let starts = matches!(p.start, Start::Zero | Start::Bias(_) | Start::Scaled(1.0));
-        // A plain update happens in the registers of a tile; here it would take a pass over the gradients.
-        let descends = matches!(split(p, true).0, Finish::Descend { .. });
-        if !(p.n >= LONG && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) || descends {
+        if !(p.n >= LONG && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) {
             return None;
         }
         let rows = if p.m <= most_rows::<S>() && p.k.saturating_mul(p.n) >= FAR_B {
@@ -54,6 +52,10 @@ impl<'a> Streaming<'a> {
         } else {
             return None;
         };
+        // A plain update happens in the registers of a tile; here it would take a pass over the gradients.
+        if let Finish::Descend { .. } = split(p, true).0 {
+            return None;
+        }
         Some(Streaming { p, b, rows })
     }
 }

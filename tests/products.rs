@@ -273,31 +273,51 @@ fn long_rows() {
         (4, 128, 64),
     ];
     let few_steps = (1..=9).map(|k| (301, 900, k)).chain([(66, 4100, 3), (129, 2070, 8)]);
-    for (m, n, k) in few_rows.into_iter().chain(few_steps) {
+    for shape in few_rows.into_iter().chain(few_steps) {
         // Rows of A, or its columns; rows of B and C next to each other, or apart.
-        for (la, lb, lc) in [(0, 0, 0), (1, 2, 2), (3, 0, 2)] {
-            let a = Stored::new(m, k, la, || numbers.next());
-            let b = Stored::new(k, n, lb, || numbers.next());
-            let (before, bias) = (numbers.many(m * n), numbers.many(n));
-            for beta in [0.0, 1.0, 0.7] {
-                let want = reference::gemm(1.0, a.mat(), b.mat(), beta, Mat::row_major(&before, m, n));
-                on_every_isa(|isa| {
-                    let mut old = before.iter().copied();
-                    let mut c =
-                        Stored::new(m, n, lc, || old.next().filter(|_| beta != 0.0).unwrap_or(f32::NAN));
-                    gemm(1.0, a.view(), b.view(), beta, c.view_mut()).unwrap();
-                    c.check(&want, || format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} beta {beta}"));
-                });
-            }
-            for (activation, reference_activation) in ACTIVATIONS {
-                let want = reference::linear(a.mat(), b.mat(), Some(&bias), reference_activation);
-                on_every_isa(|isa| {
-                    let mut y = Stored::new(m, n, lc, || f32::NAN);
-                    linear(a.view(), b.view(), Some(&bias), activation, y.view_mut()).unwrap();
-                    y.check(&want, || format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} {activation:?}"));
-                });
-            }
+        for layouts in [[0, 0, 0], [1, 2, 2], [3, 0, 2]] {
+            starts_and_activations(&mut numbers, shape, layouts);
         }
+    }
+}
+
+/// Few rows beside a B that lies by columns, and few columns beside an A that lies by rows: it is transposed on the way, 16
+/// or 8 columns and steps of k at once. With few columns, C is reached by way of a buffer.
+#[test]
+fn few_rows_or_columns() {
+    let mut numbers = Numbers::new(14);
+    for few in 1..=13 {
+        for (many, k) in [(27, 5), (70, 16), (37, 33), (64, 96), (50, 71)] {
+            starts_and_activations(&mut numbers, (few, many, k), [0, 1, 0]);
+            starts_and_activations(&mut numbers, (many, few, k), [0, 0, 0]);
+        }
+        starts_and_activations(&mut numbers, (few, 39, 50), [2, 3, 2]);
+        starts_and_activations(&mut numbers, (39, few, 50), [2, 3, 2]);
+        starts_and_activations(&mut numbers, (39, few, 50), [2, 1, 4]);
+    }
+}
+
+/// A product with each way for its chains to begin, and a layer with each activation.
+fn starts_and_activations(numbers: &mut Numbers, (m, n, k): (usize, usize, usize), [la, lb, lc]: [usize; 3]) {
+    let a = Stored::new(m, k, la, || numbers.next());
+    let b = Stored::new(k, n, lb, || numbers.next());
+    let (before, bias) = (numbers.many(m * n), numbers.many(n));
+    for beta in [0.0, 1.0, 0.7] {
+        let want = reference::gemm(1.0, a.mat(), b.mat(), beta, Mat::row_major(&before, m, n));
+        on_every_isa(|isa| {
+            let mut old = before.iter().copied();
+            let mut c = Stored::new(m, n, lc, || old.next().filter(|_| beta != 0.0).unwrap_or(f32::NAN));
+            gemm(1.0, a.view(), b.view(), beta, c.view_mut()).unwrap();
+            c.check(&want, || format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} beta {beta}"));
+        });
+    }
+    for (activation, reference_activation) in ACTIVATIONS {
+        let want = reference::linear(a.mat(), b.mat(), Some(&bias), reference_activation);
+        on_every_isa(|isa| {
+            let mut y = Stored::new(m, n, lc, || f32::NAN);
+            linear(a.view(), b.view(), Some(&bias), activation, y.view_mut()).unwrap();
+            y.check(&want, || format!("{isa} {m}x{n}x{k} layouts {la}{lb}{lc} {activation:?}"));
+        });
     }
 }
 

@@ -370,6 +370,20 @@ fn long_rows() {
     }
 }
 
+/// Layers of few units and many samples: their factors change places, and what is saved of them lies as their outputs do.
+#[test]
+fn narrow_layers() {
+    use Activation::{Gelu, Identity, LeakyRelu, Relu, Silu, Tanh};
+    let (optimizer, ref_optimizer) = optimizers()[2];
+    let setup = Setup { loss: Loss::CrossEntropy { label_smoothing: 0.1 }, optimizer, clip: Clip::None };
+    for (units, activations) in
+        [(3, [Gelu, Tanh]), (8, [LeakyRelu(0.1), Silu]), (10, [Silu, Relu]), (12, [Relu, Gelu])]
+    {
+        let layers = [(units, activations[0]), (40, activations[1]), (units, Identity)];
+        alone(|| check(&mlp(50, &layers, 9), setup, ref_optimizer, &Data::new(50, units, 70, 1), &[1, 40]));
+    }
+}
+
 #[test]
 fn a_step_takes_in_what_was_accumulated() {
     let (model, data) = (mlp(7, &[(5, Activation::Identity)], 6), Data::new(7, 5, 19, 1));

@@ -14,15 +14,14 @@ const MOVE_C: f64 = 1.0;
 /// Cycles of an `m` x `n` x `k` product.
 #[inline(always)]
 fn cycles<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool) -> f64 {
-    let vectors = if n <= S::Half::LANES && S::Half::LANES < S::LANES {
-        HALF
-    } else {
-        (n.div_ceil(S::LANES) * S::LANES) as f64 / 16.0
-    };
-    let turned = m <= turned_rows::<S>() && !move_c;
+    let whole = |len: usize| len.div_ceil(S::LANES) as f64 * S::LANES as f64;
+    let vectors = if n <= S::Half::LANES && S::Half::LANES < S::LANES { HALF } else { whole(n) / 16.0 };
+    let turned = m <= turned_rows::<S>();
+    // Blocks are transposed as a whole, even where columns or steps are missing.
+    let blocks = whole(n) * whole(k);
     let (m, n, k) = (m as f64, n as f64, k as f64);
     let b = match move_b {
-        true if turned => TURN_B * n * k,
+        true if turned => TURN_B * blocks,
         true => MOVE_B * n * k,
         false => 0.0,
     };

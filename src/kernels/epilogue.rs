@@ -4,7 +4,7 @@ use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
 use super::gemm::{Descent, Epilogue, Product};
 use super::pack::{Operand, transpose};
-use super::tile::{Finish, PANEL, Tile, descended};
+use super::tile::{Finish, PANEL, Start, Tile, descended};
 use super::update::update_rows;
 use super::vector::{load_up_to, store_up_to};
 use crate::simd::Simd;
@@ -66,6 +66,20 @@ pub(super) struct Done<'a> {
 }
 
 impl Done<'_> {
+    /// Before the kernel: where the chains of a staged tile begin in C, they are brought to it.
+    ///
+    /// # Safety
+    /// C holds the tile's rows and columns, and so does what is at `tile.c`.
+    #[inline(always)]
+    pub(super) unsafe fn begin<S: Simd>(&self, s: S, staged: bool) {
+        let Done { p, tile, rows, c, .. } = *self;
+        if let (true, Start::Scaled(_)) = (staged, tile.start) {
+            let from = Operand { ptr: c, row: p.c_row, col: p.c_col };
+            // SAFETY: the caller's.
+            unsafe { transpose(s, from.t(), (tile.cols, rows), tile.c, (tile.c_row, 1)) };
+        }
+    }
+
     /// What is left to do; staged tiles go to C only now.
     ///
     /// # Safety

@@ -14,6 +14,9 @@ use crate::simd::{Body, Simd};
 /// Steps of k of a B that is transposed for a product of one tile.
 const TURNED: usize = 64;
 
+/// Values in the largest tile that transposes B on the way.
+const TURNED_TILE: usize = 12 * 16;
+
 /// Rows times steps of k up to which a product is [`Tiny`].
 const TINY: usize = 64;
 /// Its most columns: one vector, wherever there are vectors.
@@ -296,7 +299,6 @@ impl<'a> Turning<'a> {
             Rhs::Plain(b)
                 if b.col != 1
                     && b.row == 1
-                    && p.c_col == 1
                     && p.alpha == 1.0
                     && p.m <= turned_rows::<S>()
                     && !matches!(p.epilogue, Epilogue::Descend(_)) =>
@@ -316,8 +318,12 @@ impl Body for Turning<'_> {
         let Turning { p, b } = self;
         let (finish, rest) = split(p, true);
         let (kernel, vectors) = turned_kernel::<S>(p.m);
+        const { assert!(turned_rows::<S>() * S::LANES <= TURNED_TILE) };
+        // Rows of C that are not contiguous: a few outputs, the factors having changed places.
+        let staged = p.c_col != 1;
+        let mut buffer = MaybeUninit::<[CacheLine; TURNED_TILE / 16]>::uninit();
         for j in (0..p.n).step_by(vectors * S::LANES) {
-            let c = p.c.wrapping_add(j);
+            let c = p.c.wrapping_offset(j as isize * p.c_col);
             let columns = Columns { ptr: b.at(0, j).ptr, k: 1, panel: b.col };
             let start = match p.start {
                 Start::Bias(bias) => Start::Bias(bias.wrapping_add(j)),
@@ -328,14 +334,20 @@ impl Body for Turning<'_> {
                 other => other,
             };
             // Nothing is asked for ahead: each column is a stream, which the hardware foresees.
-            let c_cols = (c, p.c_row, (p.n - j).min(vectors * S::LANES));
-            let tile = last_tile(p.a, p.k, columns, c_cols, start, finish);
-            // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
-            unsafe { kernel(s, &tile) };
-            if rest.is_some() {
-                let done = Done { p, tile: &tile, rows: p.m, c, offset: p.offset + j as isize };
-                // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
-                unsafe { done.finish(s, rest, false) };
+            let cols = (p.n - j).min(vectors * S::LANES);
+            let (to, to_row) = if staged {
+                (buffer.as_mut_ptr().cast(), (vectors * S::LANES) as isize)
+            } else {
+                (c, p.c_row)
+            };
+            let tile = last_tile(p.a, p.k, columns, (to, to_row, cols), start, finish);
+            let done = Done { p, tile: &tile, rows: p.m, c, offset: p.offset + j as isize * p.c_col };
+            // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract; so do the epilogue's
+            // matrices, which lie like C. The buffer holds the largest tile.
+            unsafe {
+                done.begin(s, staged);
+                kernel(s, &tile);
+                done.finish(s, rest, staged);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Epilogue, Product};
-use super::pack::{Operand, transpose};
+use super::pack::Operand;
 use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, vectors_for};
 use super::update::update_rows;
 use crate::buffer::CacheLine;
@@ -173,10 +173,10 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 } else {
                     tile.c = c;
                 }
-                if let (true, Start::Scaled(_)) = (K::STAGED, tile.start) {
-                    let from = Operand { ptr: c, row: p.c_row, col: p.c_col };
+                if K::STAGED {
+                    let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
                     // SAFETY: these rows and columns of C exist, and the buffer holds the largest tile.
-                    unsafe { transpose(s, from.t(), (tile.cols, rows), buffer, (tile.c_row, 1)) };
+                    unsafe { done.begin(s, true) };
                 }
                 let (at, shape) = ((p.offset + place, p.c_row), (rows, tile.cols));
                 if let (true, Some(Rest::Descend(descent))) = (K::DESCENDING, rest) {

@@ -245,23 +245,52 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             }};
         }
         if R::TRANSPOSES {
-            // Rows of the next steps: transposing them and using them up overlap.
-            let mut rows = MaybeUninit::<[CacheLine; LINE]>::uninit();
-            if t.cols < NV * S::LANES {
-                rows.write([CacheLine::ZERO; LINE]); // The lanes that no column fills.
+            // Rows of a block of steps, and of the next.
+            let mut rows = MaybeUninit::<[[CacheLine; LINE]; 2]>::uninit();
+            let mut between = MaybeUninit::<[CacheLine; LINE]>::uninit();
+            let whole = t.cols == NV * S::LANES;
+            if !whole {
+                rows.write([[CacheLine::ZERO; LINE]; 2]); // The lanes that no column fills.
             }
             b_k = (NV * S::LANES) as isize;
-            for done in (0..t.k).step_by(S::LANES) {
-                let steps = S::LANES.min(t.k - done);
+            let first: *mut f32 = rows.as_mut_ptr().cast();
+            let block = |at: usize| first.wrapping_add(at / S::LANES % 2 * LINE * LINE);
+            let between: *mut f32 = between.as_mut_ptr().cast();
+            let (mut at, parts) = (0, S::LANES.div_ceil(2));
+            while at < t.k {
+                let steps = S::LANES.min(t.k - at);
                 for j in 0..NV {
                     let cols = t.cols.saturating_sub(j * S::LANES).min(S::LANES);
-                    let from = t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(done);
-                    let to = rows.as_mut_ptr().cast::<f32>().wrapping_add(j * S::LANES);
-                    // SAFETY: these columns exist for these steps; `rows` holds LANES rows of up to 16 values.
+                    let from = t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(at);
+                    let to = block(at).wrapping_add(j * S::LANES);
+                    // SAFETY: these columns exist for these steps; a block holds LANES rows of up to 16 values.
                     unsafe { s.transpose((cols, steps), from, t.b_panel, to, b_k) };
                 }
-                b = rows.as_ptr().cast();
-                steps!(steps,);
+                // A whole block is transposed in parts between the multiply-adds of the one before. Those wait for each other:
+                // transposed after them, it would be further away than a core looks ahead.
+                while whole && t.k - at >= 2 * S::LANES {
+                    b = block(at);
+                    at += S::LANES;
+                    macro_rules! part {
+                        ($($part:literal)+) => {
+                            $(if $part < parts {
+                                for j in 0..NV {
+                                    let shape = (S::LANES, S::LANES);
+                                    let from = t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(at);
+                                    let between = between.wrapping_add(j * S::LANES * S::LANES);
+                                    let to = block(at).wrapping_add(j * S::LANES);
+                                    // SAFETY: as above.
+                                    unsafe { s.transpose_part($part, shape, from, t.b_panel, between, to, b_k) };
+                                }
+                                steps!(S::LANES / parts,);
+                            })+
+                        };
+                    }
+                    part!(0 1 2 3 4 5 6 7);
+                }
+                b = block(at);
+                steps!(S::LANES.min(t.k - at),);
+                at += S::LANES;
             }
         } else {
             let both = t.c_ahead.min(t.k);
@@ -400,10 +429,11 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
     }
 }
 
-/// The most rows of a kernel that transposes B on the way: of more, exchanging the factors or packing B costs less.
+/// The most rows of a kernel that transposes B on the way, whose values in between need registers too. Of more rows,
+/// exchanging the factors or packing B costs less.
 #[inline(always)]
-pub(super) fn turned_rows<S: Simd>() -> usize {
-    S::TILE_ROWS / 2 + 1
+pub(super) const fn turned_rows<S: Simd>() -> usize {
+    if S::TILE_ROWS <= 6 { 4 } else { 12 }
 }
 
 /// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its vectors.
@@ -420,6 +450,6 @@ pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
     if const { S::TILE_ROWS <= 6 } {
         by_rows!(two: 1 2; one: 3 4)
     } else {
-        by_rows!(two: ; one: 1 2 3 4 5 6 7)
+        by_rows!(two: ; one: 1 2 3 4 5 6 7 8 9 10 11 12)
     }
 }

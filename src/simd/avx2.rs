@@ -115,53 +115,54 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(
+    unsafe fn transpose_part(
         self,
+        part: usize,
         (rows, cols): (usize, usize),
         from: *const f32,
         from_row: isize,
+        between: *mut f32,
         to: *mut f32,
         to_row: isize,
     ) {
+        let whole = rows == 8 && cols == 8;
+        let between = |vector: usize| between.wrapping_add(8 * vector);
         // SAFETY: `self` proves the instructions; the caller vouches for the memory.
         unsafe {
-            let mut r = [_mm256_setzero_ps(); 8];
-            let whole = rows == 8 && cols == 8;
-            let (row_mask, col_mask) = (self.first(rows), self.first(cols));
-            for (i, r) in r.iter_mut().enumerate() {
-                let from = from.wrapping_offset(i as isize * from_row);
-                if whole {
-                    *r = self.load(from);
-                } else if i < rows {
-                    *r = self.load_first(from, col_mask);
+            if part < 2 {
+                // Four rows, within each half of 4 lanes: pairs of rows, then pairs of pairs.
+                let mut r = [_mm256_setzero_ps(); 4];
+                for (row, r) in (4 * part..).zip(&mut r) {
+                    let from = from.wrapping_offset(row as isize * from_row);
+                    if whole {
+                        *r = self.load(from);
+                    } else if row < rows {
+                        *r = self.load_first(from, self.first(cols));
+                    }
                 }
-            }
-            let store = |j: usize, column| {
-                let to = to.wrapping_offset(j as isize * to_row);
-                if whole {
-                    self.store(to, column);
-                } else if j < cols {
-                    self.store_first(to, row_mask, column);
+                let low = _mm256_castps_pd(_mm256_unpacklo_ps(r[0], r[1]));
+                let high = _mm256_castps_pd(_mm256_unpackhi_ps(r[0], r[1]));
+                let low2 = _mm256_castps_pd(_mm256_unpacklo_ps(r[2], r[3]));
+                let high2 = _mm256_castps_pd(_mm256_unpackhi_ps(r[2], r[3]));
+                self.store(between(4 * part), _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2)));
+                self.store(between(4 * part + 1), _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2)));
+                self.store(between(4 * part + 2), _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2)));
+                self.store(between(4 * part + 3), _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2)));
+            } else {
+                // between(4 * block + c) holds columns c and 4 + c of four rows: the halves change places.
+                for c in [2 * part - 4, 2 * part - 3] {
+                    let (a, b) = (self.load(between(c)), self.load(between(4 + c)));
+                    let columns =
+                        [_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b)];
+                    for (j, column) in [c, 4 + c].into_iter().zip(columns) {
+                        let to = to.wrapping_offset(j as isize * to_row);
+                        if whole {
+                            self.store(to, column);
+                        } else if j < cols {
+                            self.store_first(to, self.first(rows), column);
+                        }
+                    }
                 }
-            };
-            // Within each half of 4 lanes: pairs of rows, then pairs of pairs.
-            let mut q = [_mm256_setzero_ps(); 8];
-            for i in [0, 4] {
-                let low = _mm256_castps_pd(_mm256_unpacklo_ps(r[i], r[i + 1]));
-                let high = _mm256_castps_pd(_mm256_unpackhi_ps(r[i], r[i + 1]));
-                let low2 = _mm256_castps_pd(_mm256_unpacklo_ps(r[i + 2], r[i + 3]));
-                let high2 = _mm256_castps_pd(_mm256_unpackhi_ps(r[i + 2], r[i + 3]));
-                q[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2));
-                q[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2));
-                q[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2));
-                q[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2));
-            }
-            // q[4 * block + c] holds columns c and 4 + c of four rows: the halves change places.
-            for c in 0..4 {
-                let first = _mm256_permute2f128_ps::<0x20>(q[c], q[4 + c]);
-                let second = _mm256_permute2f128_ps::<0x31>(q[c], q[4 + c]);
-                store(c, first);
-                store(4 + c, second);
             }
         }
     }

@@ -93,51 +93,45 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(
+    unsafe fn transpose_part(
         self,
+        part: usize,
         (rows, cols): (usize, usize),
         from: *const f32,
         from_row: isize,
+        between: *mut f32,
         to: *mut f32,
         to_row: isize,
     ) {
+        let whole = rows == 16 && cols == 16;
+        let between = |vector: usize| between.wrapping_add(16 * vector);
         // SAFETY: `self` proves the instructions; the caller vouches for the memory.
         unsafe {
-            let mut r = [_mm512_setzero_ps(); 16];
-            let whole = rows == 16 && cols == 16;
-            let (row_mask, col_mask) = (self.first(rows), self.first(cols));
-            for (i, r) in r.iter_mut().enumerate() {
-                let from = from.wrapping_offset(i as isize * from_row);
-                if whole {
-                    *r = self.load(from);
-                } else if i < rows {
-                    *r = self.load_first(from, col_mask);
+            if part < 4 {
+                // Four rows, within each quarter of 4 lanes: pairs of rows, then pairs of pairs.
+                let mut r = [_mm512_setzero_ps(); 4];
+                for (row, r) in (4 * part..).zip(&mut r) {
+                    let from = from.wrapping_offset(row as isize * from_row);
+                    if whole {
+                        *r = self.load(from);
+                    } else if row < rows {
+                        *r = self.load_first(from, self.first(cols));
+                    }
                 }
-            }
-            let store = |j: usize, column| {
-                let to = to.wrapping_offset(j as isize * to_row);
-                if whole {
-                    self.store(to, column);
-                } else if j < cols {
-                    self.store_first(to, row_mask, column);
-                }
-            };
-            // Within each quarter of 4 lanes: pairs of rows, then pairs of pairs.
-            let mut q = [_mm512_setzero_ps(); 16];
-            for i in (0..16).step_by(4) {
-                let low = _mm512_castps_pd(_mm512_unpacklo_ps(r[i], r[i + 1]));
-                let high = _mm512_castps_pd(_mm512_unpackhi_ps(r[i], r[i + 1]));
-                let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(r[i + 2], r[i + 3]));
-                let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(r[i + 2], r[i + 3]));
-                q[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
-                q[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
-                q[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
-                q[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
-            }
-            // q[4 * block + c] holds columns c, 4 + c, 8 + c, 12 + c of rows 4 * block to 4 * block + 3: a transpose
-            // of quarters finishes.
-            for c in 0..4 {
-                let (a, b, d, e) = (q[c], q[4 + c], q[8 + c], q[12 + c]);
+                let low = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
+                let high = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
+                let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
+                let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
+                self.store(between(4 * part), _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)));
+                self.store(between(4 * part + 1), _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)));
+                self.store(between(4 * part + 2), _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)));
+                self.store(between(4 * part + 3), _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)));
+            } else {
+                // between(4 * block + c) holds columns c, 4 + c, 8 + c, 12 + c of rows 4 * block to 4 * block + 3: a
+                // transpose of quarters finishes.
+                let c = part - 4;
+                let (a, b) = (self.load(between(c)), self.load(between(4 + c)));
+                let (d, e) = (self.load(between(8 + c)), self.load(between(12 + c)));
                 let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
                 let odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
                 let even2 = _mm512_shuffle_f32x4::<0b10_00_10_00>(d, e);
@@ -148,8 +142,13 @@ impl Simd for Avx512 {
                     _mm512_shuffle_f32x4::<0b11_01_11_01>(even, even2),
                     _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd2),
                 ];
-                for (quarter, column) in columns.into_iter().enumerate() {
-                    store(4 * quarter + c, column);
+                for (j, column) in (c..).step_by(4).zip(columns) {
+                    let to = to.wrapping_offset(j as isize * to_row);
+                    if whole {
+                        self.store(to, column);
+                    } else if j < cols {
+                        self.store_first(to, self.first(rows), column);
+                    }
                 }
             }
         }

@@ -8,6 +8,8 @@
 //! All operations are the IEEE 754 ones, rounded to nearest even, lane by lane: that is why the same body gives the
 //! same bits on every instruction set.
 
+use std::mem::MaybeUninit;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -91,11 +93,37 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     ///
     /// # Safety
     /// Every such value of `from` can be read and every one of `to` written; nothing else is touched.
+    #[inline(always)]
     unsafe fn transpose(
         self,
         shape: (usize, usize),
         from: *const f32,
         from_row: isize,
+        to: *mut f32,
+        to_row: isize,
+    ) {
+        let mut between = MaybeUninit::<[Self::V; 16]>::uninit();
+        for part in 0..Self::LANES.div_ceil(2) {
+            // SAFETY: the caller's; no vector has more than 16 lanes.
+            unsafe {
+                self.transpose_part(part, shape, from, from_row, between.as_mut_ptr().cast(), to, to_row);
+            }
+        }
+    }
+
+    /// One of the `LANES.div_ceil(2)` parts of [`Simd::transpose`], which are done in ascending order: other work may come
+    /// between them. What the first parts leave in `between` is what the others go on from.
+    ///
+    /// # Safety
+    /// As for the whole; `between` is valid for LANES x LANES values.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn transpose_part(
+        self,
+        part: usize,
+        shape: (usize, usize),
+        from: *const f32,
+        from_row: isize,
+        between: *mut f32,
         to: *mut f32,
         to_row: isize,
     );

@@ -159,16 +159,19 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
     }
 
     #[inline(always)]
-    unsafe fn transpose(
+    unsafe fn transpose_part(
         self,
+        part: usize,
         (rows, cols): (usize, usize),
         from: *const f32,
         from_row: isize,
+        _: *mut f32,
         to: *mut f32,
         to_row: isize,
     ) {
+        // Two columns in each part.
         for i in 0..rows as isize {
-            for j in 0..cols as isize {
+            for j in 2 * part as isize..cols.min(2 * part + 2) as isize {
                 // SAFETY: the caller vouches for rows x cols values on both sides.
                 unsafe { *to.wrapping_offset(j * to_row + i) = *from.wrapping_offset(i * from_row + j) };
             }

@@ -78,6 +78,7 @@ fn products_stay_inside_their_operands() {
         // In blocks, copied and packed.
         (2, 33, 1030),
         (200, 130, 700),
+        (192, 1026, 193),
         // Row by row.
         (1, 301, 35),
         (3, 131, 71),

@@ -285,7 +285,7 @@ fn large_batches() {
     let setup = Setup { loss: Loss::Mse, optimizer, clip: Clip::None };
     for (model, data, cuts) in [
         (mlp(7, &[(21, Relu), (5, Identity)], 1), Data::new(7, 5, 1100, 1), [1030, 1031]),
-        (mlp(200, &[(520, Identity)], 2), Data::new(200, 520, 660, 1), [1, 2]),
+        (mlp(390, &[(520, Identity)], 2), Data::new(390, 520, 400, 1), [1, 2]),
         (mlp(3, &[(1010, Identity)], 3), Data::new(3, 1010, 2100, 1), [2, 9]),
     ] {
         alone(|| check(&model, setup, ref_optimizer, &data, &cuts));
@@ -446,14 +446,14 @@ fn pools_of_any_size() {
 }
 
 /// Weights are updated in the tiles of their gradients by threads that have packed the gradients of the outputs together: so
-/// many inputs that each thread takes rows enough for that.
+/// many inputs, and gradients, that it pays.
 #[cfg(feature = "rayon")]
 #[test]
 fn threads_that_pack_together() {
-    let (model, data) = (mlp(800, &[(130, Activation::Identity)], 5), Data::new(800, 130, 300, 1));
+    let (model, data) = (mlp(400, &[(390, Activation::Identity)], 5), Data::new(400, 390, 510, 1));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     for (optimizer, ref_optimizer) in [0, 7].map(|which| optimizers()[which]) {
         let setup = Setup { loss: Loss::Mse, optimizer, clip: Clip::None };
-        pool.install(|| check(&model, setup, ref_optimizer, &data, &[299]));
+        pool.install(|| check(&model, setup, ref_optimizer, &data, &[509]));
     }
 }

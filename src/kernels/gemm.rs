@@ -25,9 +25,15 @@ const A_BLOCK: usize = 128 * 1024;
 const B_BLOCK: usize = 2 * 1024 * 1024;
 /// Values of packed B in a block that A passes once: it stays in L2 (256 KiB).
 const B_BLOCK_ONCE: usize = 64 * 1024;
-/// Rows of A from which copying B into panels costs less than it saves (each value of B is then read so often).
+/// Rows of A from which copying B into panels costs less than it saves (each value of B is then read so often): where rows of
+/// B are more than a page apart or a panel stays in L1, and elsewhere.
 const PACK_B_ROWS: usize = 192;
-/// Values between rows of B from which a large product should pack it.
+const PACK_NEAR_B_ROWS: usize = 384;
+/// Steps of k of a panel that stays in L1 (16 KiB), which rows that share its sets would not.
+const PANEL_STEPS: usize = 128;
+/// Values of a B of more steps that is not worth packing, as it stays in L2 (768 KiB).
+const NEAR_B: usize = 192 * 1024;
+/// Values between rows of B from which it lies wider than panels do.
 const PACK_B_STRIDE: usize = 128;
 /// Values between rows of A from which its tiles share too few cache sets, so that copying a block pays: always when A is
 /// transposed, else when the distance is a multiple of this.
@@ -183,7 +189,8 @@ impl Body for Oriented<'_> {
 
 #[cfg(feature = "rayon")]
 impl Product<'_> {
-    /// If B is packed: the columns of it that are packed at once, when threads that take some rows of C each pack them together.
+    /// If packing B pays: the columns of it that are packed at once, when threads that take some rows of C each pack them
+    /// together.
     #[inline(always)]
     pub(super) fn columns_packed<S: Simd>(&self) -> Option<usize> {
         let packs = matches!(self.b, Rhs::Plain(_)) && !self.is_swapped::<S>() && Plan::new(self).pack_b;
@@ -212,7 +219,9 @@ impl Plan {
         let (pack_b, k_block) = match p.b {
             Rhs::Plain(b) if b.col == 1 => {
                 let row = b.row.unsigned_abs().max(1);
-                let pack = p.m >= PACK_B_ROWS && row >= PACK_B_STRIDE;
+                let rows = if row > PAGE || p.k <= PANEL_STEPS { PACK_B_ROWS } else { PACK_NEAR_B_ROWS };
+                let near = p.k > PANEL_STEPS && p.k.saturating_mul(p.n) <= NEAR_B;
+                let pack = p.m >= rows && row >= PACK_B_STRIDE && !near;
                 (pack, if pack { K_BLOCK } else { (K_BLOCK_FAR * (PAGE / row).max(1)).min(K_BLOCK) })
             }
             Rhs::Plain(_) => (true, K_BLOCK),

@@ -97,13 +97,12 @@ impl Body for ColumnsPacked<'_> {
     }
 }
 
-/// Shares a product among threads. Where each would pack all of B for its rows of C, they pack it together first.
+/// Shares a product among threads. Where packing B pays, and each would pack all of it for its rows of C, they do it together.
 #[cfg(feature = "rayon")]
 #[inline(never)]
 fn split(isa: Isa, product: &Product, threads: usize) {
     let Product { m, n, k, .. } = *product;
-    let rows = product.part((0, m.div_ceil(PARTS * threads)), (0, n));
-    let together = if m >= n { isa.dispatch(ColumnsPacked(&rows)) } else { None };
+    let together = if m >= n { isa.dispatch(ColumnsPacked(product)) } else { None };
     let Some(block) = together else { return share(isa, product, threads) };
     let mut buffer = scratch::take(Use::Shared, packed_len(k, block));
     for col in (0..n).step_by(block) {

@@ -145,8 +145,8 @@ fn every_layout_alpha_and_beta() {
     });
 }
 
-/// Around the blocks of k (1024), m (128 Ki values of A) and n (2 Mi values of B), and where operands start to be packed
-/// or copied.
+/// Around the blocks of k (1024), m (128 Ki values of A) and n (2 Mi values of B), where operands start to be packed or
+/// copied, and C to be written by rows of tiles.
 #[test]
 fn across_block_edges() {
     let mut numbers = Numbers::new(3);
@@ -165,6 +165,8 @@ fn across_block_edges() {
         (131, 130, 1030),
         (17, 2150, 1024),
         (600, 140, 300),
+        (1050, 520, 12),
+        (610, 1000, 40),
     ] {
         for transposed in 0..4 {
             let a = Stored::new(m, k, transposed & 1, || numbers.next());
@@ -196,6 +198,8 @@ fn factors_across_block_edges() {
         ((390, 520, 400), [2, 2, 0], -0.7, 0.3),
         ((129, 2080, 2048), [0, 1, 0], 0.3, 0.7),
         ((2080, 17, 1100), [1, 1, 1], 1.0, 0.7),
+        ((1050, 520, 12), [0, 0, 2], 1.0, 0.7),
+        ((610, 1000, 40), [1, 1, 1], 0.3, 1.0),
     ] {
         let a = Stored::new(m, k, layouts[0], || numbers.next());
         let b = Stored::new(k, n, layouts[1], || numbers.next());

@@ -23,7 +23,7 @@ const PAGE: usize = 1024;
 const A_BLOCK: usize = 128 * 1024;
 /// Values of packed B in a block that many blocks of A pass: it stays in L3 (8 MiB).
 const B_BLOCK: usize = 2 * 1024 * 1024;
-/// Values of packed B in a block that A passes once: it stays in L2 (256 KiB).
+/// Values of B in a block that stays in L2 (256 KiB): packed, where A passes it once, and for rows of tiles.
 const B_BLOCK_ONCE: usize = 64 * 1024;
 /// Rows of A from which copying B into panels costs less than it saves (each value of B is then read so often): where rows of
 /// B are more than a page apart or a panel stays in L1, and elsewhere.
@@ -35,6 +35,10 @@ const PANEL_STEPS: usize = 128;
 const NEAR_B: usize = 192 * 1024;
 /// Values between rows of B from which it lies wider than panels do.
 const PACK_B_STRIDE: usize = 128;
+/// Values of C from which it is far away (2 MiB), and steps of k up to which most of the time is then for writing it: where its
+/// rows are half a page apart or more, columns of tiles would come to another page with each row or two.
+const FAR_C: usize = 512 * 1024;
+const FEW_STEPS: usize = 64;
 /// Values between rows of A from which its tiles share too few cache sets, so that copying a block pays: always when A is
 /// transposed, else when the distance is a multiple of this.
 const COPY_A_STRIDE: usize = 512;
@@ -178,7 +182,10 @@ impl Body for Oriented<'_> {
             return s.run_outlined(turning);
         }
         let plan = Plan::new(p);
-        if !(plan.pack_b || plan.copy_a) && p.k <= plan.k_block && p.m.saturating_mul(p.k) <= A_BLOCK {
+        if !(plan.pack_b || plan.copy_a || plan.by_rows)
+            && p.k <= plan.k_block
+            && p.m.saturating_mul(p.k) <= A_BLOCK
+        {
             let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), *p);
             Block { p, a, b, i0: 0, j0: 0, m, n, k, start, last: true }.tiles(s);
         } else {
@@ -199,11 +206,13 @@ impl Product<'_> {
     }
 }
 
-/// Which operands of a product are copied before they are read.
+/// Which operands of a product are copied before they are read, and in what blocks.
 #[derive(Clone, Copy)]
 struct Plan {
     pack_b: bool,
     copy_a: bool,
+    /// C is written row of tiles by row of tiles.
+    by_rows: bool,
     /// The most steps of k in a block.
     k_block: usize,
 }
@@ -227,7 +236,9 @@ impl Plan {
             Rhs::Plain(_) => (true, K_BLOCK),
             Rhs::Packed(_) => (false, K_BLOCK),
         };
-        Plan { pack_b, copy_a, k_block }
+        let far_apart = p.c_row.unsigned_abs() >= PAGE / 2;
+        let by_rows = p.k <= FEW_STEPS && far_apart && p.m.saturating_mul(p.n) >= FAR_C;
+        Plan { pack_b, copy_a, by_rows, k_block }
     }
 }
 
@@ -244,8 +255,8 @@ impl Body for Blocked<'_> {
         let whole = matches!(p.epilogue, Epilogue::Descend(_));
         let k_block = if whole { p.k.max(1) } else { balanced(p.k, plan.k_block, 1) };
         let a_row = if plan.copy_a { copied_stride(k_block) } else { k_block };
-        let m_block = balanced(p.m, A_BLOCK / a_row, S::TILE_ROWS);
-        let b_block = if p.m <= m_block { B_BLOCK_ONCE } else { B_BLOCK };
+        let m_block = if plan.by_rows { S::TILE_ROWS } else { balanced(p.m, A_BLOCK / a_row, S::TILE_ROWS) };
+        let b_block = if plan.by_rows || p.m <= m_block { B_BLOCK_ONCE } else { B_BLOCK };
         let n_block = balanced(p.n, b_block / k_block, PANEL);
         let len_b = if plan.pack_b { packed_len(k_block, n_block) } else { 0 };
         let len_a = if plan.copy_a { m_block * a_row } else { 0 };

@@ -311,7 +311,9 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             steps!(both, ask_for_both!());
             steps!(ahead - both, ask_for_b!());
             let mut left = t.k - ahead;
-            if const { S::TILE_ROWS > 6 && R::WHOLE } && t.a_k == 1 && left >= MANY && b_k <= NEAR {
+            // (Small tiles are as many kernels again, and rarely have so many steps.)
+            let unrolled = const { S::TILE_ROWS > 6 && R::WHOLE && ROWS * NV >= 12 };
+            if unrolled && t.a_k == 1 && left >= MANY && b_k <= NEAR {
                 while left >= 4 {
                     step!(0);
                     b = s.held(b);

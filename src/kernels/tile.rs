@@ -269,15 +269,18 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             let first: *mut f32 = rows.as_mut_ptr().cast();
             let block = |at: usize| first.wrapping_add(at / S::LANES % 2 * LINE * LINE);
             let between: *mut f32 = between.as_mut_ptr().cast();
+            // Where a vector's columns lie from a step on, and where its rows go.
+            let from = |at: usize, j: usize| {
+                t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(at)
+            };
+            let to = |at: usize, j: usize| block(at).wrapping_add(j * S::LANES);
             let (mut at, parts) = (0, S::LANES.div_ceil(2));
             while at < t.k {
                 let steps = S::LANES.min(t.k - at);
                 for j in 0..NV {
                     let cols = t.cols.saturating_sub(j * S::LANES).min(S::LANES);
-                    let from = t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(at);
-                    let to = block(at).wrapping_add(j * S::LANES);
                     // SAFETY: these columns exist for these steps; a block holds LANES rows of up to 16 values.
-                    unsafe { s.transpose((cols, steps), from, t.b_panel, to, b_k) };
+                    unsafe { s.transpose((cols, steps), from(at, j), t.b_panel, to(at, j), b_k) };
                 }
                 // A whole block is transposed in parts between the multiply-adds of the one before. Those wait for each other:
                 // transposed after them, it would be further away than a core looks ahead.
@@ -289,9 +292,8 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                             $(if $part < parts {
                                 for j in 0..NV {
                                     let shape = (S::LANES, S::LANES);
-                                    let from = t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(at);
                                     let between = between.wrapping_add(j * S::LANES * S::LANES);
-                                    let to = block(at).wrapping_add(j * S::LANES);
+                                    let (from, to) = (from(at, j), to(at, j));
                                     // SAFETY: as above.
                                     unsafe { s.transpose_part($part, shape, from, t.b_panel, between, to, b_k) };
                                 }

@@ -17,15 +17,22 @@ struct Layout {
 
 impl Layout {
     /// Checks that every element lies inside `len` elements, without overflow on the way.
+    #[inline]
     fn checked(op: &'static str, len: usize, layout: Layout) -> Result<Layout> {
-        let want = layout.span().ok_or_else(|| layout.too_large(op))?;
-        if want > len {
-            let cure = "pass a longer slice, or fewer rows and columns, or smaller strides";
-            return Err(Error::Length { op, name: "data", got: len, want, cure });
+        match layout.span() {
+            Some(want) if want <= len => Ok(layout),
+            want => Err(layout.refused(op, len, want)),
         }
-        Ok(layout)
     }
 
+    #[cold]
+    fn refused(&self, op: &'static str, got: usize, want: Option<usize>) -> Error {
+        let Some(want) = want else { return self.too_large(op) };
+        let cure = "pass a longer slice, or fewer rows and columns, or smaller strides";
+        Error::Length { op, name: "data", got, want, cure }
+    }
+
+    #[inline]
     fn row_major(rows: usize, cols: usize) -> Layout {
         Layout { rows, cols, row_stride: cols, col_stride: 1 }
     }
@@ -37,6 +44,7 @@ impl Layout {
 
     /// One past the highest index; `None` when it is not addressable. Empty matrices span nothing, whatever their
     /// strides, but rows x cols must still be a number.
+    #[inline]
     fn span(&self) -> Option<usize> {
         let elements = self.rows.checked_mul(self.cols)?;
         if elements == 0 {
@@ -130,6 +138,7 @@ impl<'a> MatRef<'a> {
     ///
     /// # Errors
     /// [`Error::Length`] when `data` is shorter than `rows * cols`; [`Error::TooLarge`] when that product overflows.
+    #[inline]
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Result<Self> {
         let layout = Layout::checked("MatRef::new", data.len(), Layout::row_major(rows, cols))?;
         Ok(Self { data, layout })
@@ -139,6 +148,7 @@ impl<'a> MatRef<'a> {
     ///
     /// # Errors
     /// [`Error::Length`] when the last element lies outside `data`; [`Error::TooLarge`] when its index overflows.
+    #[inline]
     pub fn strided(
         data: &'a [f32],
         rows: usize,
@@ -212,6 +222,7 @@ impl<'a> MatMut<'a> {
     ///
     /// # Errors
     /// [`Error::Length`] when `data` is shorter than `rows * cols`; [`Error::TooLarge`] when that product overflows.
+    #[inline]
     pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Result<Self> {
         let layout = Layout::checked("MatMut::new", data.len(), Layout::row_major(rows, cols))?;
         Ok(Self { data, layout })
@@ -222,6 +233,7 @@ impl<'a> MatMut<'a> {
     /// # Errors
     /// [`Error::Length`] when the last element lies outside `data`, [`Error::TooLarge`] when its index overflows, and
     /// [`Error::Overlap`] when the strides map two elements to one place.
+    #[inline]
     pub fn strided(
         data: &'a mut [f32],
         rows: usize,

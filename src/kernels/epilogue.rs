@@ -1,12 +1,15 @@
 //! What is done to a tile whose chains are finished: by the kernel, in registers, or after it, in L1.
 
+use std::mem::MaybeUninit;
+
 use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
-use super::gemm::{Descent, Epilogue, Product};
+use super::gemm::{Columns, Descent, Epilogue, Product};
 use super::pack::{Operand, transpose};
 use super::tile::{Finish, PANEL, Start, Tile, descended};
 use super::update::update_rows;
 use super::vector::{load_up_to, store_up_to};
+use crate::buffer::{CacheLine, LINE};
 use crate::simd::Simd;
 
 /// What is left to do after a kernel.
@@ -33,7 +36,7 @@ impl<'a> Rest<'a> {
 
 /// What the kernel does in registers, and what is left.
 #[inline(always)]
-pub(super) fn split<'a>(p: &Product<'a>, last: bool) -> (Finish, Option<Rest<'a>>) {
+pub(super) fn split<'a>(p: &Product<'a>, last: bool) -> (Finish<'a>, Option<Rest<'a>>) {
     if !last {
         return (Finish::Keep, None);
     }
@@ -46,11 +49,7 @@ pub(super) fn split<'a>(p: &Product<'a>, last: bool) -> (Finish, Option<Rest<'a>
         Some(Rest::Derivative(Activation::Relu, saved)) if p.c_col == 1 => {
             (Finish::Gate(saved.wrapping_offset(p.offset)), None)
         }
-        Some(Rest::Descend(descent)) => {
-            let plain = descent.rule.plain(descent.scaling);
-            let finish = plain.map_or(Finish::Keep, |(scale, rate)| Finish::Descend { scale, rate });
-            (finish, rest)
-        }
+        Some(Rest::Descend(descent)) => (descent.plain.as_ref().map_or(Finish::Keep, Finish::Descend), rest),
         _ => (Finish::Keep, rest),
     }
 }
@@ -59,7 +58,7 @@ pub(super) fn split<'a>(p: &Product<'a>, last: bool) -> (Finish, Option<Rest<'a>
 /// stand.
 pub(super) struct Done<'a> {
     pub p: &'a Product<'a>,
-    pub tile: &'a Tile,
+    pub tile: &'a Tile<'a>,
     pub rows: usize,
     pub c: *mut f32,
     pub offset: isize,
@@ -140,39 +139,46 @@ impl Done<'_> {
     }
 }
 
-/// Updates the biases of a tile's columns, the first of them `col`: their gradients are the sums of B over ascending k,
-/// whose rows the tiles above have brought close.
+/// Columns whose biases are updated at once, at most.
+pub(super) const BIASES: usize = 4 * PANEL;
+
+/// Updates the biases of `cols` columns, the first of them `col` and B's the first: their gradients are the sums of B's `k`
+/// rows in ascending order, which the tiles above have brought close.
 ///
 /// # Safety
-/// B holds the tile's columns, and there is a bias for each.
+/// B holds these rows and columns, at most [`BIASES`], and there is a bias for each.
 #[inline(always)]
-pub(super) unsafe fn descend_biases<S: Simd>(s: S, descent: &Descent, tile: &Tile, col: isize) {
-    let mut sums = [0.0_f32; 4 * PANEL];
-    let mut j = 0;
-    while j < tile.cols {
-        let from = tile.b.wrapping_offset((j / PANEL) as isize * tile.b_panel).wrapping_add(j % PANEL);
-        let n = tile.cols - j;
+pub(super) unsafe fn descend_biases<S: Simd>(
+    s: S,
+    descent: &Descent,
+    b: Columns,
+    (k, cols): (usize, usize),
+    col: isize,
+) {
+    let mut sums = MaybeUninit::<[CacheLine; BIASES / LINE]>::uninit();
+    let sums: *mut f32 = sums.as_mut_ptr().cast();
+    for j in (0..cols).step_by(S::LANES) {
+        let (from, n) = (b.at(j), cols - j);
         let mut sum = s.splat(0.0);
-        for p in 0..tile.k as isize {
+        for p in 0..k as isize {
             // SAFETY: row p < k of B has these columns.
-            sum = s.add(sum, unsafe { load_up_to(s, from.wrapping_offset(p * tile.b_k), n) });
+            sum = s.add(sum, unsafe { load_up_to(s, from.wrapping_offset(p * b.k), n) });
         }
-        if let Finish::Descend { scale, rate } = tile.finish {
+        if let Some(plain) = &descent.plain {
             let bias = descent.biases.weights.wrapping_offset(col).wrapping_add(j);
             // SAFETY: the caller vouches for the biases.
             unsafe {
-                let how = (s.splat(scale), s.splat(-rate));
+                let how = (s.splat(plain.scale), s.splat(-plain.rate));
                 store_up_to(s, bias, n, descended(s, how, sum, load_up_to(s, bias, n)));
             }
         } else {
-            // SAFETY: a tile has no more columns than `sums`, which is a multiple of every vector.
-            unsafe { s.store(sums.as_mut_ptr().add(j), sum) };
+            // SAFETY: there is room for BIASES sums, a multiple of every vector.
+            unsafe { s.store(sums.wrapping_add(j), sum) };
         }
-        j += S::LANES;
     }
-    if !matches!(tile.finish, Finish::Descend { .. }) {
+    if descent.plain.is_none() {
         let how = (descent.rule, descent.scaling);
-        // SAFETY: the caller vouches for the biases.
-        unsafe { update_rows(s, how, (sums.as_ptr(), 0), descent.biases, (col, 0), (1, tile.cols)) };
+        // SAFETY: the caller vouches for the biases; their gradients have just been written.
+        unsafe { update_rows(s, how, (sums.cast_const(), 0), descent.biases, (col, 0), (1, cols)) };
     }
 }

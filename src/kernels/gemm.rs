@@ -9,7 +9,7 @@ use super::short::{Turning, one_tile};
 use super::stream::Streaming;
 use super::sweep::Block;
 use super::tile::{PANEL, Start};
-use super::update::{Places, Rule, Scaling};
+use super::update::{Places, Plain, Rule, Scaling};
 use crate::simd::{Body, Simd};
 
 /// Steps of k in a block: long enough that reading and writing C once a block is little (2 of 1024 accesses).
@@ -89,6 +89,8 @@ pub(super) enum Epilogue<'a> {
 pub(super) struct Descent<'a> {
     pub rule: &'a Rule,
     pub scaling: &'a Scaling,
+    /// The same, if the update is a plain one.
+    pub plain: Option<Plain>,
     pub weights: Places,
     pub biases: Places,
 }
@@ -239,9 +241,7 @@ impl Plan {
         let far_apart = p.c_row.unsigned_abs() >= PAGE / 2;
         // What an optimizer remembers lies like C: up to four times as much passes.
         let (steps, far) = match p.epilogue {
-            Epilogue::Descend(descent) if descent.rule.plain(descent.scaling).is_none() => {
-                (2 * FEW_STEPS, FAR_C / 4)
-            }
+            Epilogue::Descend(descent) if descent.plain.is_none() => (2 * FEW_STEPS, FAR_C / 4),
             _ => (FEW_STEPS, FAR_C),
         };
         let by_rows = p.k <= steps && far_apart && p.m.saturating_mul(p.n) >= far;

@@ -42,7 +42,7 @@ pub(super) unsafe fn run(isa: Isa, product: &Product) {
         if watched {
             meter::note_kernel(isa, &{ *product });
         }
-        return isa.dispatch(tiny);
+        return isa.dispatch(&tiny);
     }
     // Copies: of a product that none of these functions gets to see, nothing need be written to memory.
     let product = &{ *product };

@@ -164,8 +164,8 @@ pub(crate) fn descend(
 ) {
     let (m, n, k) = (x.cols(), delta.cols(), x.rows());
     assert!(delta.rows() == k && delta.col_stride() == 1, "delta was checked");
-    let descent =
-        Descent { rule, scaling, weights: weights.places(rule, m * n), biases: biases.places(rule, n) };
+    let (weights, biases) = (weights.places(rule, m * n), biases.places(rule, n));
+    let descent = Descent { rule, scaling, plain: rule.plain(scaling), weights, biases };
     let product = Product {
         m,
         n,

@@ -18,7 +18,7 @@ const TURNED: usize = 64;
 const TURNED_TILE: usize = 12 * 16;
 
 /// Rows times steps of k up to which a product is [`Tiny`].
-const TINY: usize = 64;
+const TINY: usize = 24;
 /// Its most columns: one vector, wherever there are vectors.
 const NARROW: usize = 8;
 /// Where chains begin that begin at 0.
@@ -39,7 +39,7 @@ pub(super) struct Tiny<'a> {
     start: *const f32,
     start_row: isize,
     scale: f32,
-    finish: Finish,
+    finish: Finish<'a>,
     /// The update of the biases.
     descent: Option<&'a Descent<'a>>,
 }
@@ -56,7 +56,7 @@ impl<'a> Tiny<'a> {
         let (finish, rest) = split(p, true);
         let descent = match (finish, rest) {
             (_, None) => None,
-            (Finish::Descend { .. }, Some(Rest::Descend(descent))) => Some(descent),
+            (Finish::Descend(_), Some(Rest::Descend(descent))) => Some(descent),
             _ => return None,
         };
         let (start, start_row, scale) = match p.start {
@@ -102,15 +102,15 @@ impl<'a> Tiny<'a> {
             Finish::Relu => rows!(x, c => gate(s, x, x)),
             Finish::Leaky(slope) => rows!(x, c => leaky(s, s.splat(slope), x, x)),
             Finish::Gate(y) => rows!(x, c => gate(s, s.load_first(y.wrapping_offset(at), columns), x)),
-            Finish::Descend { scale, rate } => {
-                let how = (s.splat(scale), s.splat(-rate));
+            Finish::Descend(plain) => {
+                let how = (s.splat(plain.scale), s.splat(-plain.rate));
                 rows!(x, c => descended(s, how, x, s.load_first(c, columns)));
             }
         }
     }
 }
 
-impl Body for Tiny<'_> {
+impl Body for &Tiny<'_> {
     type Out = ();
 
     #[inline(always)]
@@ -123,7 +123,7 @@ impl Body for Tiny<'_> {
             }
         }
         if let Some(descent) = self.descent {
-            s.run_outlined(Biases(&self, descent));
+            s.run_outlined(Biases(self, descent));
         }
     }
 }
@@ -137,11 +137,9 @@ impl Body for Biases<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let Biases(tiny, descent) = self;
-        let columns = Columns { ptr: tiny.b, k: tiny.b_row, panel: PANEL as isize };
-        let c = (tiny.c, tiny.c_row, tiny.n);
-        let tile = last_tile(tiny.a, tiny.k, columns, c, Start::Zero, tiny.finish);
+        let b = Columns { ptr: tiny.b, k: tiny.b_row, panel: PANEL as isize };
         // SAFETY: B holds the columns of C, and there is a bias for each.
-        unsafe { descend_biases(s, descent, &tile, 0) };
+        unsafe { descend_biases(s, descent, b, (tiny.k, tiny.n), 0) };
     }
 }
 
@@ -210,7 +208,7 @@ impl OneTile {
 struct Turned<'a> {
     p: &'a Product<'a>,
     b: Operand,
-    finish: Finish,
+    finish: Finish<'a>,
     rest: Option<Rest<'a>>,
 }
 
@@ -245,7 +243,7 @@ unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Op
         None => {}
         Some(Rest::Descend(_)) if !p.first_row => {}
         // SAFETY: B holds the columns of C, and there is a bias for each.
-        Some(Rest::Descend(descent)) => unsafe { descend_biases(s, descent, &tile, p.offset) },
+        Some(Rest::Descend(descent)) => unsafe { descend_biases(s, descent, b, (p.k, p.n), p.offset) },
         rest => {
             let done = Done { p, tile: &tile, rows: p.m, c: p.c, offset: p.offset };
             // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
@@ -256,14 +254,14 @@ unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Op
 
 /// So many columns of C, as a tile that asks for nothing that might come next.
 #[inline(always)]
-pub(super) fn last_tile(
+pub(super) fn last_tile<'a>(
     a: Operand,
     k: usize,
     b: Columns,
     (c, c_row, cols): (*mut f32, isize, usize),
     start: Start,
-    finish: Finish,
-) -> Tile {
+    finish: Finish<'a>,
+) -> Tile<'a> {
     Tile {
         k,
         a: a.ptr,

@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::epilogue::{Done, Rest, descend_biases, split};
+use super::epilogue::{BIASES, Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Product, Rhs};
 use super::pack::Operand;
 use super::short::{as_it_lies, last_tile};
@@ -25,8 +25,6 @@ const BLOCK: usize = 4096;
 const FAR_B: usize = 8 * 1024;
 /// Values of C from which to write it does: 1 MiB, all of L2.
 const FAR_C: usize = 256 * 1024;
-/// Columns whose biases are updated at once.
-const BIASES: usize = 4 * PANEL;
 
 /// A product that streams.
 pub(super) struct Streaming<'a> {
@@ -53,7 +51,7 @@ impl<'a> Streaming<'a> {
             return None;
         };
         // A plain update happens in the registers of a tile; here it would take a pass over the gradients.
-        if let Finish::Descend { .. } = split(p, true).0 {
+        if let Finish::Descend(_) = split(p, true).0 {
             return None;
         }
         Some(Streaming { p, b, rows })
@@ -104,10 +102,9 @@ impl Body for Streaming<'_> {
         }
         if let (Some(Rest::Descend(descent)), true) = (rest, p.first_row) {
             for j in (0..p.n).step_by(BIASES) {
-                let cols = BIASES.min(p.n - j);
-                let tile = self.tile(j, p.c, cols);
+                let shape = (p.k, BIASES.min(p.n - j));
                 // SAFETY: B holds the columns of C, and there is a bias for each.
-                unsafe { descend_biases(s, descent, &tile, p.offset + j as isize) };
+                unsafe { descend_biases(s, descent, p.b.columns(p.k, 0, j), shape, p.offset + j as isize) };
             }
         }
     }
@@ -116,7 +113,7 @@ impl Body for Streaming<'_> {
 impl Streaming<'_> {
     /// Columns from `j` on as a tile, for what is done to tiles.
     #[inline(always)]
-    fn tile(&self, j: usize, c: *mut f32, cols: usize) -> Tile {
+    fn tile(&self, j: usize, c: *mut f32, cols: usize) -> Tile<'_> {
         let Streaming { p, b, .. } = self;
         let columns = Columns { ptr: b.at(0, j).ptr, k: b.row, panel: PANEL as isize };
         last_tile(p.a, p.k, columns, (c, p.c_row, cols), p.start, split(p, true).0)

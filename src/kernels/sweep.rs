@@ -91,7 +91,7 @@ impl Kind for Descending {
 /// The tiles of a block, column by column, so that a panel of B stays close while A passes.
 struct Sweep<'a, K> {
     block: &'a Block<'a>,
-    finish: Finish,
+    finish: Finish<'a>,
     rest: Option<Rest<'a>>,
     #[allow(dead_code, reason = "its type is what counts")]
     kind: K,
@@ -137,7 +137,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
             start: block.start,
             finish,
         };
-        let in_place = matches!(finish, Finish::Descend { .. });
+        let in_place = matches!(finish, Finish::Descend(_));
         let mut j = 0;
         while j < block.n {
             tile.cols = width.min(block.n - j);
@@ -206,8 +206,9 @@ impl<K: Kind> Body for Sweep<'_, K> {
             {
                 // In the first row, the offset of a part of C is its first column.
                 let col = p.offset + (block.j0 + j) as isize;
+                let (b, shape) = (Columns { ptr: tile.b, ..block.b }, (block.k, tile.cols));
                 // SAFETY: B holds these columns, and there is a bias for each.
-                unsafe { descend_biases(s, descent, &tile, col) };
+                unsafe { descend_biases(s, descent, b, shape, col) };
             }
             j += width;
         }

@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::math::{gate, leaky};
+use super::update::Plain;
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
@@ -38,7 +39,7 @@ pub(super) enum Start {
 
 /// What is done to the finished chains while they are still in registers.
 #[derive(Clone, Copy)]
-pub(super) enum Finish {
+pub(super) enum Finish<'a> {
     /// Nothing.
     Keep,
     /// `x <= 0 ? slope * x : x`.
@@ -47,8 +48,9 @@ pub(super) enum Finish {
     Relu,
     /// `y <= 0 ? 0 : x`, where the y lie here as the tile does in C.
     Gate(*const f32),
-    /// `c - rate * (scale * x)`: C holds weights, and x is their gradient.
-    Descend { scale: f32, rate: f32 },
+    /// C holds weights, and x is their gradient. (Behind a reference: two small values side by side would be copied as one
+    /// vector, which waits until both have been written to L1.)
+    Descend(&'a Plain),
 }
 
 /// `weight + negative_rate * (scale * x)`.
@@ -60,7 +62,7 @@ pub(super) fn descended<S: Simd>(s: S, (scale, negative_rate): (S::V, S::V), x: 
 /// The operands of one tile; see the contract above. (Pointers first, then strides: next to each other they would be copied
 /// from an operand as one vector, which waits until the operand itself has been written to L1.)
 #[derive(Clone, Copy)]
-pub(super) struct Tile {
+pub(super) struct Tile<'a> {
     pub k: usize,
     pub a: *const f32,
     pub b: *const f32,
@@ -81,7 +83,7 @@ pub(super) struct Tile {
     pub b_ahead: usize,
     pub cols: usize,
     pub start: Start,
-    pub finish: Finish,
+    pub finish: Finish<'a>,
 }
 
 /// A kernel for a fixed number of rows and vectors.
@@ -110,7 +112,7 @@ impl Reads for Transposing {
     const TRANSPOSES: bool = true;
 }
 
-struct TileBody<'a, R, const ROWS: usize, const NV: usize>(&'a Tile, PhantomData<R>);
+struct TileBody<'a, R, const ROWS: usize, const NV: usize>(&'a Tile<'a>, PhantomData<R>);
 
 impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS, NV> {
     type Out = ();
@@ -335,7 +337,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         }
 
         match t.finish {
-            Finish::Keep | Finish::Descend { .. } => {}
+            Finish::Keep | Finish::Descend(_) => {}
             Finish::Relu => {
                 each_row!(i, {
                     for j in 0..NV {
@@ -360,8 +362,8 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 });
             }
         }
-        if let Finish::Descend { scale, rate } = t.finish {
-            let how = (s.splat(scale), s.splat(-rate));
+        if let Finish::Descend(plain) = t.finish {
+            let how = (s.splat(plain.scale), s.splat(-plain.rate));
             each_row!(i, {
                 for j in 0..NV {
                     let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);

@@ -107,9 +107,15 @@ pub(crate) enum Rule {
     Adam(AdamRule),
 }
 
+/// An update that is `weight - rate * (scale * gradient)` and nothing else.
+pub(super) struct Plain {
+    pub scale: f32,
+    pub rate: f32,
+}
+
 impl Rule {
-    /// The factors of an update that is `weight - rate * (scale * gradient)` and nothing else: scale and rate.
-    pub(super) fn plain(&self, scaling: &Scaling) -> Option<(f32, f32)> {
+    /// The update, if it is a plain one.
+    pub(super) fn plain(&self, scaling: &Scaling) -> Option<Plain> {
         match self {
             Rule::Sgd(rule)
                 if rule.momentum == 0.0
@@ -117,7 +123,7 @@ impl Rule {
                     && scaling.coefficient == 1.0
                     && scaling.limit == f32::INFINITY =>
             {
-                Some((scaling.scale, rule.learning_rate))
+                Some(Plain { scale: scaling.scale, rate: rule.learning_rate })
             }
             _ => None,
         }

@@ -238,8 +238,16 @@ const ACTIVATIONS: [(Activation, scalar::Activation); 8] = [
 fn linear_and_packed_linear() {
     on_every_isa(|isa| {
         let mut numbers = Numbers::new(4);
-        let shapes =
-            [(1, 1, 0), (2, 1, 3), (1, 10, 64), (3, 100, 20), (13, 33, 7), (20, 65, 1100), (7, 300, 40)];
+        let shapes = [
+            (1, 1, 0),
+            (2, 1, 3),
+            (1, 10, 64),
+            (3, 100, 20),
+            (13, 33, 7),
+            (20, 65, 1100),
+            (40, 81, 300),
+            (7, 300, 40),
+        ];
         for (batch, outputs, inputs) in shapes {
             for layout in 0..Stored::LAYOUTS {
                 for (activation, reference_activation) in ACTIVATIONS {
@@ -300,6 +308,18 @@ fn few_rows_or_columns() {
         starts_and_activations(&mut numbers, (few, 39, 50), [2, 3, 2]);
         starts_and_activations(&mut numbers, (39, few, 50), [2, 3, 2]);
         starts_and_activations(&mut numbers, (39, few, 50), [2, 1, 4]);
+    }
+}
+
+/// Columns beyond the last whole vector: few enough of them are a product of their own, with the factors exchanged.
+#[test]
+fn columns_beyond_whole_vectors() {
+    let mut numbers = Numbers::new(15);
+    for beyond in [1, 2, 4, 5, 8, 9, 10, 13] {
+        for layouts in [[0, 0, 0], [0, 1, 0], [1, 0, 0], [2, 3, 2], [0, 0, 1]] {
+            starts_and_activations(&mut numbers, (70, 16 + beyond, 150), layouts);
+        }
+        starts_and_activations(&mut numbers, (131, 48 + beyond, 66), [0, 0, 0]);
     }
 }
 

@@ -386,6 +386,22 @@ fn narrow_layers() {
     }
 }
 
+/// Layers a few units wider than whole vectors, whose last columns are products of their own.
+#[test]
+fn layers_beyond_whole_vectors() {
+    use Activation::{Gelu, Identity, LeakyRelu, Relu, Silu, Tanh};
+    let (optimizer, ref_optimizer) = optimizers()[2];
+    for (activations, clip) in [
+        ([Gelu, Tanh], Clip::None),
+        ([Relu, LeakyRelu(0.1)], Clip::None),
+        ([LeakyRelu(0.1), Silu], Clip::GlobalNorm(0.5)),
+    ] {
+        let setup = Setup { loss: Loss::CrossEntropy { label_smoothing: 0.1 }, optimizer, clip };
+        let layers = [(33, activations[0]), (100, activations[1]), (3, Identity)];
+        alone(|| check(&mlp(70, &layers, 9), setup, ref_optimizer, &Data::new(70, 3, 150, 1), &[130]));
+    }
+}
+
 #[test]
 fn a_step_takes_in_what_was_accumulated() {
     let (model, data) = (mlp(7, &[(5, Activation::Identity)], 6), Data::new(7, 5, 19, 1));

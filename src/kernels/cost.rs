@@ -1,7 +1,8 @@
 //! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
 
 use super::gemm::{Epilogue, Product, Rhs};
-use super::tile::turned_rows;
+use super::pack::Operand;
+use super::tile::{PANEL, turned_rows};
 use crate::simd::Simd;
 
 // In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,
@@ -10,6 +11,8 @@ const HALF: f64 = 0.8;
 const MOVE_B: f64 = 0.4;
 const TURN_B: f64 = 0.2;
 const MOVE_C: f64 = 1.0;
+/// What a product of its own must save: its blocks at the edges, and the call.
+const SPLIT: f64 = 2000.0;
 
 /// Cycles of an `m` x `n` x `k` product.
 #[inline(always)]
@@ -53,6 +56,28 @@ impl Product<'_> {
             return false;
         }
         self.as_it_is::<S>() > self.transposed::<S>()
+    }
+
+    /// The product without the columns beyond the last whole vector, and that of those with the factors exchanged, if this
+    /// saves time: of a vector that is nearly empty, a multiply-add does little.
+    #[inline(always)]
+    pub(super) fn without_tail<S: Simd>(&self) -> Option<(Self, Self)> {
+        let whole = self.n / S::LANES * S::LANES;
+        if whole == 0 || whole == self.n || self.m.saturating_mul(self.k) < SPLIT as usize {
+            return None;
+        }
+        let b = match self.b {
+            Rhs::Plain(b) => b.at(0, whole),
+            // They lie in one panel.
+            b @ Rhs::Packed(_) => {
+                Operand { ptr: b.columns(self.k, 0, 0).at(whole), row: PANEL as isize, col: 1 }
+            }
+        };
+        let tail = Product { b: Rhs::Plain(b), ..self.part((0, self.m), (whole, self.n - whole)) };
+        // Among others they take a whole vector, however few they are.
+        let as_it_is = (self.m * self.k * S::LANES) as f64 / 16.0;
+        let saves = as_it_is - tail.transposed::<S>() > SPLIT;
+        (saves && tail.is_swapped::<S>()).then(|| (Product { n: whole, ..*self }, tail.swapped(b)))
     }
 
     /// The cycles it takes on one core.

@@ -121,8 +121,7 @@ impl Product<'_> {
         }
     }
 
-    /// The part for `m` rows from `row` on and `n` columns from `col` on; `col` is a multiple of [`PANEL`].
-    #[cfg(feature = "rayon")]
+    /// The part for `m` rows from `row` on and `n` columns from `col` on; `col` is a multiple of [`PANEL`] if B is packed.
     pub(super) fn part(self, (row, m): (usize, usize), (col, n): (usize, usize)) -> Self {
         let b = match self.b {
             Rhs::Plain(b) => Rhs::Plain(b.at(0, col)),
@@ -159,6 +158,9 @@ impl Body for Serial<'_> {
         if let (Rhs::Plain(b), true) = (p.b, p.is_swapped::<S>()) {
             swapped = p.swapped(b);
             p = &swapped;
+        } else if let Some((whole, tail)) = p.without_tail::<S>() {
+            s.run_outlined(Oriented(&whole));
+            return s.run_outlined(Oriented(&tail));
         }
         if p.n <= S::Half::LANES && S::Half::LANES < S::LANES {
             s.half().run_outlined(Oriented(p));

@@ -285,6 +285,10 @@ fn long_rows() {
         (5, 1030, 15),
         (3, 131, 70),
         (4, 128, 64),
+        // Beyond L2, where three and four rows stream too.
+        (3, 4100, 135),
+        (4, 1030, 515),
+        (5, 1030, 515),
     ];
     let few_steps = (1..=9).map(|k| (301, 900, k)).chain([(66, 4100, 3), (129, 2070, 8)]);
     for shape in few_rows.into_iter().chain(few_steps) {

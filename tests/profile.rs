@@ -328,10 +328,12 @@ fn a_tiny_product_goes_row_by_row() {
     }
 }
 
-/// Few rows beside a B beyond L1, and few steps into a C beyond L2: rows of C at once, a vector of each.
+/// Two rows beside a B beyond L1, few beside one beyond L2, and few steps into a C beyond L2: rows of C at once, a vector of each.
 #[test]
 fn long_rows_stream() {
-    for ((m, n, k), rows) in [((3, 512, 64), 3), ((512, 512, 1), 1), ((512, 512, 9), 0), ((3, 100, 512), 0)] {
+    let near = [((2, 512, 64), 2), ((3, 512, 64), 0), ((2, 100, 512), 0)];
+    let far = [((3, 512, 1100), 3), ((512, 512, 1), 1), ((512, 512, 9), 0)];
+    for ((m, n, k), rows) in near.into_iter().chain(far) {
         let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, n), Matrix::zeros(m, n));
         for isa in Isa::available() {
             let kernel =

@@ -355,7 +355,8 @@ fn tiny_layers() {
 fn long_rows() {
     use Activation::{Gelu, Identity, LeakyRelu, Relu, Silu};
     for (model, data, cuts) in [
-        // Three samples before weights of 70 x 131, then gradients of them; and one sample.
+        // Three samples before weights of 590 x 900, two before weights of 70 x 131, then gradients of them; and one sample.
+        (mlp(590, &[(900, Silu), (3, Identity)], 1), Data::new(590, 3, 3, 1), &[][..]),
         (mlp(70, &[(131, Silu), (3, Identity)], 1), Data::new(70, 3, 3, 2), &[1, 2][..]),
         (mlp(70, &[(131, LeakyRelu(0.1)), (130, Gelu), (3, Identity)], 2), Data::new(70, 3, 1, 2), &[][..]),
         // Gradients of three inputs' weights, summed over 70 samples.

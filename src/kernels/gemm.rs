@@ -27,8 +27,8 @@ const B_BLOCK: usize = 2 * 1024 * 1024;
 const B_BLOCK_ONCE: usize = 64 * 1024;
 /// Rows of A from which copying B into panels costs less than it saves (each value of B is then read so often): where rows of
 /// B are more than a page apart or a panel stays in L1, and elsewhere.
-const PACK_B_ROWS: usize = 192;
-const PACK_NEAR_B_ROWS: usize = 384;
+const PACK_B_ROWS: usize = 384;
+const PACK_NEAR_B_ROWS: usize = 768;
 /// Steps of k of a panel that stays in L1 (16 KiB), which rows that share its sets would not.
 const PANEL_STEPS: usize = 128;
 /// Values of a B of more steps that is not worth packing, as it stays in L2 (768 KiB).

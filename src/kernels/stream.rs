@@ -7,6 +7,7 @@ use super::epilogue::{BIASES, Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Product, Rhs};
 use super::pack::Operand;
 use super::short::{as_it_lies, last_tile};
+use super::sweep::BEYOND_L2;
 use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
 use super::vector::{MOST_LANES, load_up_to, store_up_to};
@@ -43,7 +44,8 @@ impl<'a> Streaming<'a> {
         if !(p.n >= LONG && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) {
             return None;
         }
-        let rows = if p.m <= most_rows::<S>() && p.k.saturating_mul(p.n) >= FAR_B {
+        let values = p.k.saturating_mul(p.n);
+        let rows = if p.m <= most_rows::<S>(values) && values >= FAR_B {
             p.m
         } else if p.k <= STEPS && p.m.saturating_mul(p.n) >= FAR_C {
             if S::TILE_ROWS <= 6 { 1 } else { p.k.min(2) }
@@ -225,10 +227,16 @@ unsafe fn pass<S: Simd, const ROWS: usize, const STEPS: usize>(s: S, pass: &Pass
     s.run_outlined(PassBody::<ROWS, STEPS>(pass));
 }
 
-/// The most rows that stream.
+/// The most rows that stream past a B of so many values: one that stays in L2 comes fast enough for tiles of three.
 #[inline(always)]
-fn most_rows<S: Simd>() -> usize {
-    if S::TILE_ROWS <= 6 { 3 } else { ROWS }
+fn most_rows<S: Simd>(values: usize) -> usize {
+    if values <= BEYOND_L2 {
+        2
+    } else if S::TILE_ROWS <= 6 {
+        3
+    } else {
+        ROWS
+    }
 }
 
 /// The most steps of so many rows: their values of A stay in registers, beside B and the accumulators.

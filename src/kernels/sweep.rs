@@ -16,6 +16,9 @@ const BUFFER: usize = 12 * 2 * PANEL;
 /// Values of a block up to which it lies in L1 as a whole: nothing needs to be asked for.
 pub(super) const CLOSE: usize = 6 * 1024;
 
+/// Values of B beyond which it does not stay in L2 (2 MiB).
+pub(super) const BEYOND_L2: usize = 512 * 1024;
+
 /// Steps of k up to which reading and writing C takes longer than the multiply-adds.
 const FEW: usize = 8;
 
@@ -132,7 +135,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
             c_next_row: p.c_row,
             c_ahead: if ask { low } else { 0 },
             b_next: buffer,
-            b_ahead: if ask { share } else { 0 },
+            b_ahead: if ask && p.k.saturating_mul(p.n) > BEYOND_L2 { share } else { 0 },
             cols: width,
             start: block.start,
             finish,

@@ -24,6 +24,11 @@ const MANY: usize = 64;
 /// not known.)
 const NEAR: isize = 1024;
 
+/// Rows of B that are asked for before their step comes: no more than L1 has ways, as all may fall into one set.
+const AHEAD: isize = 8;
+/// Steps of k from which they are.
+const SOON: usize = 32;
+
 /// Where the chains of a tile begin.
 #[derive(Clone, Copy)]
 pub(super) enum Start {
@@ -77,8 +82,8 @@ pub(super) struct Tile<'a> {
     pub c_next: *const f32,
     pub c_next_row: isize,
     pub c_ahead: usize,
-    /// A row of the columns of B that come next. From there on, so many rows are asked for, likewise: in place they lie
-    /// too far apart for the hardware to foresee them.
+    /// A row of the columns of B that come next. From there on, so many rows are asked for, likewise, if they come from
+    /// beyond L2.
     pub b_next: *const f32,
     pub b_ahead: usize,
     pub cols: usize,
@@ -232,9 +237,9 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         // Nothing but what it must do belongs into a step: on 16 registers it is 12 multiply-adds in 6 cycles, in which a
         // core takes in 36 instructions. (Unrolled, the compiler reads ahead and runs out of registers.)
         macro_rules! steps {
-            ($steps:expr, $($ask:stmt)?) => {
+            ($steps:expr, $($ask:expr)?) => {
                 for _ in 0..$steps {
-                    $($ask)?
+                    $($ask;)?
                     step!(0);
                     for g in 0..groups {
                         a[g] = s.held(a[g].wrapping_offset(t.a_k));
@@ -242,21 +247,33 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 }
             };
         }
-        macro_rules! ask_for_b {
-            () => {{
-                for j in 0..NV {
-                    s.prefetch_l2(b_next.wrapping_add(j * S::LANES));
+        macro_rules! each_line {
+            ($col:ident, $body:expr) => {
+                for $col in (0..NV * S::LANES).step_by(LINE) {
+                    $body;
                 }
+            };
+        }
+        // The rows of B that come soon: out of L2, and far apart, the hardware does not bring them in time. In few steps that
+        // would mostly be rows that do not come at all.
+        let soon = if t.k >= SOON { AHEAD * b_k } else { 0 };
+        macro_rules! ask_for_b {
+            () => {
+                each_line!(col, s.prefetch(b.wrapping_offset(soon).wrapping_add(col)))
+            };
+        }
+        macro_rules! ask_for_next {
+            () => {{
+                ask_for_b!();
+                each_line!(col, s.prefetch_l2(b_next.wrapping_add(col)));
                 b_next = b_next.wrapping_offset(t.b_k);
             }};
         }
-        macro_rules! ask_for_both {
+        macro_rules! ask_for_c {
             () => {{
-                for j in 0..NV {
-                    s.prefetch(c_next.wrapping_add(j * S::LANES));
-                }
-                c_next = c_next.wrapping_offset(t.c_next_row);
                 ask_for_b!();
+                each_line!(col, s.prefetch(c_next.wrapping_add(col)));
+                c_next = c_next.wrapping_offset(t.c_next_row);
             }};
         }
         if R::TRANSPOSES {
@@ -310,21 +327,25 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 at += S::LANES;
             }
         } else {
-            let both = t.c_ahead.min(t.k);
-            let ahead = t.b_ahead.clamp(both, t.k);
-            steps!(both, ask_for_both!());
-            steps!(ahead - both, ask_for_b!());
-            let mut left = t.k - ahead;
+            let c_ahead = t.c_ahead.min(t.k);
+            let b_ahead = t.b_ahead.min(t.k - c_ahead);
+            steps!(c_ahead, ask_for_c!());
+            steps!(b_ahead, ask_for_next!());
+            let mut left = t.k - c_ahead - b_ahead;
             // (Small tiles are as many kernels again, and rarely have so many steps.)
             let unrolled = const { S::TILE_ROWS > 6 && R::WHOLE && ROWS * NV >= 12 };
             if unrolled && t.a_k == 1 && left >= MANY && b_k <= NEAR {
                 while left >= 4 {
+                    ask_for_b!();
                     step!(0);
                     b = s.held(b);
+                    ask_for_b!();
                     step!(1);
                     b = s.held(b);
+                    ask_for_b!();
                     step!(2);
                     b = s.held(b);
+                    ask_for_b!();
                     step!(3);
                     b = s.held(b);
                     for g in 0..groups {
@@ -333,7 +354,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                     left -= 4;
                 }
             }
-            steps!(left,);
+            steps!(left, ask_for_b!());
         }
 
         match t.finish {

@@ -25,10 +25,8 @@ const A_BLOCK: usize = 128 * 1024;
 const B_BLOCK: usize = 2 * 1024 * 1024;
 /// Values of B in a block that stays in L2 (256 KiB): packed, where A passes it once, and for rows of tiles.
 const B_BLOCK_ONCE: usize = 64 * 1024;
-/// Rows of A from which copying B into panels costs less than it saves (each value of B is then read so often): where rows of
-/// B are more than a page apart or a panel stays in L1, and elsewhere.
+/// Rows of A from which copying B into panels costs less than it saves: each value of B is then read so often.
 const PACK_B_ROWS: usize = 384;
-const PACK_NEAR_B_ROWS: usize = 768;
 /// Steps of k of a panel that stays in L1 (16 KiB), which rows that share its sets would not.
 const PANEL_STEPS: usize = 128;
 /// Values of a B of more steps that is not worth packing, as it stays in L2 (768 KiB).
@@ -232,9 +230,8 @@ impl Plan {
         let (pack_b, k_block) = match p.b {
             Rhs::Plain(b) if b.col == 1 => {
                 let row = b.row.unsigned_abs().max(1);
-                let rows = if row > PAGE || p.k <= PANEL_STEPS { PACK_B_ROWS } else { PACK_NEAR_B_ROWS };
                 let near = p.k > PANEL_STEPS && p.k.saturating_mul(p.n) <= NEAR_B;
-                let pack = p.m >= rows && row >= PACK_B_STRIDE && !near;
+                let pack = p.m >= PACK_B_ROWS && row >= PACK_B_STRIDE && !near;
                 (pack, if pack { K_BLOCK } else { (K_BLOCK_FAR * (PAGE / row).max(1)).min(K_BLOCK) })
             }
             Rhs::Plain(_) => (true, K_BLOCK),

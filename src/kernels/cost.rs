@@ -75,7 +75,7 @@ impl Product<'_> {
         };
         let tail = Product { b: Rhs::Plain(b), ..self.part((0, self.m), (whole, self.n - whole)) };
         // Among others they take a whole vector, however few they are.
-        let as_it_is = (self.m * self.k * S::LANES) as f64 / 16.0;
+        let as_it_is = self.m as f64 * self.k as f64 * S::LANES as f64 / 16.0;
         let saves = as_it_is - tail.transposed::<S>() > SPLIT;
         (saves && tail.is_swapped::<S>()).then(|| (Product { n: whole, ..*self }, tail.swapped(b)))
     }

@@ -53,8 +53,8 @@ pub(super) enum Finish<'a> {
     Relu,
     /// `y <= 0 ? 0 : x`, where the y lie here as the tile does in C.
     Gate(*const f32),
-    /// C holds weights, and x is their gradient. (Behind a reference: two small values side by side would be copied as one
-    /// vector, which waits until both have been written to L1.)
+    /// `c - rate * (scale * x)`: C holds weights, and x is their gradient. (Behind a reference: two small values side by side
+    /// would be copied as one vector, which waits until both have been written to L1.)
     Descend(&'a Plain),
 }
 

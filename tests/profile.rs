@@ -328,6 +328,16 @@ fn a_tiny_product_goes_row_by_row() {
     }
 }
 
+/// Columns beyond the last whole vector that are a product of their own are no part of the larger one's tile.
+#[test]
+fn last_columns_are_not_in_the_tile() {
+    let (a, b, mut c) = (Matrix::zeros(6, 2000), Matrix::zeros(2000, 33), Matrix::zeros(6, 33));
+    for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
+        let kernel = kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1;
+        assert_eq!(kernel.unwrap().to_string(), format!("{isa} 6x32"));
+    }
+}
+
 /// Two rows beside a B beyond L1, few beside one beyond L2, and few steps into a C beyond L2: rows of C at once, a vector of each.
 #[test]
 fn long_rows_stream() {

@@ -1,8 +1,7 @@
 //! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
 
 use super::gemm::{Epilogue, Product, Rhs};
-use super::pack::Operand;
-use super::tile::{PANEL, turned_rows};
+use super::tile::turned_rows;
 use crate::simd::Simd;
 
 // In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,
@@ -66,13 +65,7 @@ impl Product<'_> {
         if whole == 0 || whole == self.n || self.m.saturating_mul(self.k) < SPLIT as usize {
             return None;
         }
-        let b = match self.b {
-            Rhs::Plain(b) => b.at(0, whole),
-            // They lie in one panel.
-            b @ Rhs::Packed(_) => {
-                Operand { ptr: b.columns(self.k, 0, 0).at(whole), row: PANEL as isize, col: 1 }
-            }
-        };
+        let b = self.b.operand(self.k, whole);
         let tail = Product { b: Rhs::Plain(b), ..self.part((0, self.m), (whole, self.n - whole)) };
         // Among others they take a whole vector, however few they are.
         let as_it_is = self.m as f64 * self.k as f64 * S::LANES as f64 / 16.0;

@@ -119,7 +119,8 @@ impl Product<'_> {
         }
     }
 
-    /// The part for `m` rows from `row` on and `n` columns from `col` on; `col` is a multiple of [`PANEL`] if B is packed.
+    /// The part for `m` rows from `row` on and `n` columns from `col` on; a packed B can be read on only from a multiple of
+    /// [`PANEL`].
     pub(super) fn part(self, (row, m): (usize, usize), (col, n): (usize, usize)) -> Self {
         let b = match self.b {
             Rhs::Plain(b) => Rhs::Plain(b.at(0, col)),
@@ -344,6 +345,15 @@ impl Rhs {
                 k: PANEL as isize,
                 panel: (PANEL * k) as isize,
             },
+        }
+    }
+
+    /// The columns from `j` on, of a B of `k` rows, as an operand; of a packed one, as far as they lie in the same panel.
+    #[inline(always)]
+    pub(super) fn operand(self, k: usize, j: usize) -> Operand {
+        match self {
+            Rhs::Plain(b) => b.at(0, j),
+            Rhs::Packed(_) => Operand { ptr: self.columns(k, 0, 0).at(j), row: PANEL as isize, col: 1 },
         }
     }
 }

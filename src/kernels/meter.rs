@@ -83,8 +83,12 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
             }
             let one = OneTile::of::<S>(&product);
             let (mut product, mut swapped) = (product, false);
-            if let (None, Rhs::Plain(b), true) = (&one, product.b, product.is_swapped::<S>()) {
-                (product, swapped) = (product.swapped(b), true);
+            if one.is_none() {
+                if let (Rhs::Plain(b), true) = (product.b, product.is_swapped::<S>()) {
+                    (product, swapped) = (product.swapped(b), true);
+                } else if let Some((whole, _)) = product.without_tail::<S>() {
+                    product = whole;
+                }
             }
             let half = product.n <= S::Half::LANES && !matches!(one, Some(OneTile::InPlace));
             let (rows, cols) = match (half, one.is_some()) {

@@ -316,7 +316,7 @@ impl Body for Turning<'_> {
         let Turning { p, b } = self;
         let (finish, rest) = split(p, true);
         let (kernel, vectors) = turned_kernel::<S>(p.m);
-        const { assert!(turned_rows::<S>() * S::LANES <= TURNED_TILE) };
+        assert!(p.m * vectors * S::LANES <= TURNED_TILE, "the buffer holds the largest tile");
         // Rows of C that are not contiguous: a few outputs, the factors having changed places.
         let staged = p.c_col != 1;
         let mut buffer = MaybeUninit::<[CacheLine; TURNED_TILE / 16]>::uninit();

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 
 use super::epilogue::{BIASES, Done, Rest, descend_biases, split};
-use super::gemm::{Columns, Product, Rhs};
+use super::gemm::{Product, Rhs};
 use super::pack::Operand;
 use super::short::{as_it_lies, last_tile};
 use super::sweep::BEYOND_L2;
@@ -116,9 +116,8 @@ impl Streaming<'_> {
     /// Columns from `j` on as a tile, for what is done to tiles.
     #[inline(always)]
     fn tile(&self, j: usize, c: *mut f32, cols: usize) -> Tile<'_> {
-        let Streaming { p, b, .. } = self;
-        let columns = Columns { ptr: b.at(0, j).ptr, k: b.row, panel: PANEL as isize };
-        last_tile(p.a, p.k, columns, (c, p.c_row, cols), p.start, split(p, true).0)
+        let p = self.p;
+        last_tile(p.a, p.k, p.b.columns(p.k, 0, j), (c, p.c_row, cols), p.start, split(p, true).0)
     }
 }
 

@@ -335,19 +335,15 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             // (Small tiles are as many kernels again, and rarely have so many steps.)
             let unrolled = const { S::TILE_ROWS > 6 && R::WHOLE && ROWS * NV >= 12 };
             if unrolled && t.a_k == 1 && left >= MANY && b_k <= NEAR {
+                macro_rules! each_step {
+                    ($($p:literal)+) => {
+                        $(ask_for_b!();
+                        step!($p);
+                        b = s.held(b);)+
+                    };
+                }
                 while left >= 4 {
-                    ask_for_b!();
-                    step!(0);
-                    b = s.held(b);
-                    ask_for_b!();
-                    step!(1);
-                    b = s.held(b);
-                    ask_for_b!();
-                    step!(2);
-                    b = s.held(b);
-                    ask_for_b!();
-                    step!(3);
-                    b = s.held(b);
+                    each_step!(0 1 2 3);
                     for g in 0..groups {
                         a[g] = s.held(a[g].wrapping_offset(4));
                     }

@@ -327,6 +327,23 @@ fn columns_beyond_whole_vectors() {
     }
 }
 
+/// Tiles of three vectors, and of two to the right of them; rows that are a step behind, with steps that are no multiple of
+/// four; and blocks of the rows of a C that lies in many pages.
+#[test]
+fn three_vectors() {
+    let mut numbers = Numbers::new(16);
+    for (m, n) in
+        [(4, 24), (7, 48), (8, 80), (12, 96), (13, 100), (16, 145), (17, 112), (25, 128), (140, 600)]
+    {
+        for k in [1, 15, 16, 28, 29, 30, 31, 67] {
+            starts_and_activations(&mut numbers, (m, n, k), [0, 0, 0]);
+        }
+        for layouts in [[1, 0, 0], [2, 2, 2], [0, 0, 3], [4, 2, 1]] {
+            starts_and_activations(&mut numbers, (m, n, 35), layouts);
+        }
+    }
+}
+
 /// A product with each way for its chains to begin, and a layer with each activation.
 fn starts_and_activations(numbers: &mut Numbers, (m, n, k): (usize, usize, usize), [la, lb, lc]: [usize; 3]) {
     let a = Stored::new(m, k, la, || numbers.next());

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use common::{Numbers, alone, same};
 use percycle::profile::{Bound, Clock, Entry, Machine, Phase, Report, kernel_of, record};
-use percycle::{Activation, Adam, Isa, Loss, Matrix, Mlp, Optimizer, Result, Sgd, Targets, Trainer, matmul};
+use percycle::{
+    Activation, Adam, Isa, Loss, Matrix, Mlp, Optimizer, PackedWeights, Result, Sgd, Targets, Trainer,
+    linear_packed, matmul,
+};
 
 /// A network, a batch, and what to train it with.
 struct Case {
@@ -335,6 +338,33 @@ fn last_columns_are_not_in_the_tile() {
     for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
         let kernel = kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1;
         assert_eq!(kernel.unwrap().to_string(), format!("{isa} 6x32"));
+    }
+}
+
+/// Three vectors where B is read in place, two where it is packed; low tiles for few steps.
+#[test]
+fn tiles_by_how_b_lies() {
+    for (m, n, k, avx512, avx2) in [
+        (64, 144, 40, (8, 48), (6, 16)),
+        (8, 144, 40, (8, 48), (4, 24)),
+        (12, 144, 40, (12, 32), (6, 16)),
+        (6, 144, 40, (6, 64), (6, 16)),
+        (64, 144, 7, (3, 128), (1, 64)),
+    ] {
+        let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, n), Matrix::zeros(m, n));
+        for isa in Isa::available() {
+            let (rows, cols) = if isa.lanes() == 16 { avx512 } else { avx2 };
+            let kernel = kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1;
+            assert_eq!(kernel.unwrap().to_string(), format!("{isa} {rows}x{cols}"), "{m}x{n}x{k}");
+        }
+    }
+    let (x, w, mut y) = (Matrix::zeros(60, 40), Matrix::zeros(40, 144), Matrix::zeros(60, 144));
+    let w = PackedWeights::new(w.view());
+    for isa in Isa::available() {
+        let mut product = || linear_packed(x.view(), &w, None, Activation::Identity, y.view_mut()).unwrap();
+        let kernel = kernel_of(|| isa.pin(&mut product)).1;
+        let tile = if isa.lanes() == 16 { "12x32" } else { "6x16" };
+        assert_eq!(kernel.unwrap().to_string(), format!("{isa} {tile}"));
     }
 }
 

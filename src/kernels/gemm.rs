@@ -37,6 +37,9 @@ const PACK_B_STRIDE: usize = 128;
 /// rows are half a page apart or more, columns of tiles would come to another page with each row or two.
 const FAR_C: usize = 512 * 1024;
 const FEW_STEPS: usize = 64;
+/// Pages that columns of tiles of C lie in, if B is so small that it may be read once for so many: cores remember the addresses
+/// of 64 to 100 of them.
+const PAGES: usize = 64;
 /// Values between rows of A from which its tiles share too few cache sets, so that copying a block pays: always when A is
 /// transposed, else when the distance is a multiple of this.
 const COPY_A_STRIDE: usize = 512;
@@ -184,8 +187,9 @@ impl Body for Oriented<'_> {
         if let Some(turning) = Turning::of::<S>(p) {
             return s.run_outlined(turning);
         }
-        let plan = Plan::new(p);
-        if !(plan.pack_b || plan.copy_a || plan.by_rows)
+        let plan = Plan::new::<S>(p);
+        if !(plan.pack_b || plan.copy_a)
+            && p.m <= plan.m_most
             && p.k <= plan.k_block
             && p.m.saturating_mul(p.k) <= A_BLOCK
         {
@@ -197,13 +201,18 @@ impl Body for Oriented<'_> {
     }
 }
 
-#[cfg(feature = "rayon")]
 impl Product<'_> {
+    /// Whether B is read where it lies, and not in panels.
+    pub(super) fn reads_b_in_place<S: Simd>(&self) -> bool {
+        matches!(self.b, Rhs::Plain(_)) && !Plan::new::<S>(self).pack_b
+    }
+
     /// If packing B pays: the columns of it that are packed at once, when threads that take some rows of C each pack them
     /// together.
+    #[cfg(feature = "rayon")]
     #[inline(always)]
     pub(super) fn columns_packed<S: Simd>(&self) -> Option<usize> {
-        let packs = matches!(self.b, Rhs::Plain(_)) && !self.is_swapped::<S>() && Plan::new(self).pack_b;
+        let packs = matches!(self.b, Rhs::Plain(_)) && !self.is_swapped::<S>() && Plan::new::<S>(self).pack_b;
         let most = B_BLOCK / self.k.max(1) / PANEL * PANEL;
         (packs && most > 0).then(|| balanced(self.n, most, PANEL))
     }
@@ -214,15 +223,15 @@ impl Product<'_> {
 struct Plan {
     pack_b: bool,
     copy_a: bool,
-    /// C is written row of tiles by row of tiles.
-    by_rows: bool,
+    /// The most rows of a block, so that its part of C stays close.
+    m_most: usize,
     /// The most steps of k in a block.
     k_block: usize,
 }
 
 impl Plan {
     #[inline(always)]
-    fn new(p: &Product) -> Plan {
+    fn new<S: Simd>(p: &Product) -> Plan {
         let far = match (p.a.row.unsigned_abs(), p.a.col.unsigned_abs()) {
             (row, 1) => row.is_multiple_of(COPY_A_STRIDE),
             (row, col) => row == 1 && col >= COPY_A_STRIDE,
@@ -238,14 +247,21 @@ impl Plan {
             Rhs::Plain(_) => (true, K_BLOCK),
             Rhs::Packed(_) => (false, K_BLOCK),
         };
-        let far_apart = p.c_row.unsigned_abs() >= PAGE / 2;
+        let c_row = p.c_row.unsigned_abs().max(1);
         // What an optimizer remembers lies like C: up to four times as much passes.
-        let (steps, far) = match p.epilogue {
-            Epilogue::Descend(descent) if descent.plain.is_none() => (2 * FEW_STEPS, FAR_C / 4),
-            _ => (FEW_STEPS, FAR_C),
+        let (steps, passes) = match p.epilogue {
+            Epilogue::Descend(descent) if descent.plain.is_none() => (2 * FEW_STEPS, 4),
+            _ => (FEW_STEPS, 1),
         };
-        let by_rows = p.k <= steps && far_apart && p.m.saturating_mul(p.n) >= far;
-        Plan { pack_b, copy_a, by_rows, k_block }
+        let far_c = c_row >= PAGE / 2 && p.m.saturating_mul(p.n) >= FAR_C / passes;
+        let m_most = if p.k <= steps && far_c {
+            S::TILE_ROWS // C is written row of tiles by row of tiles.
+        } else if p.k.saturating_mul(p.n) <= B_BLOCK_ONCE {
+            PAGES / passes * (PAGE / c_row).max(1)
+        } else {
+            usize::MAX
+        };
+        Plan { pack_b, copy_a, m_most, k_block }
     }
 }
 
@@ -262,8 +278,8 @@ impl Body for Blocked<'_> {
         let whole = matches!(p.epilogue, Epilogue::Descend(_));
         let k_block = if whole { p.k.max(1) } else { balanced(p.k, plan.k_block, 1) };
         let a_row = if plan.copy_a { copied_stride(k_block) } else { k_block };
-        let m_block = if plan.by_rows { S::TILE_ROWS } else { balanced(p.m, A_BLOCK / a_row, S::TILE_ROWS) };
-        let b_block = if plan.by_rows || p.m <= m_block { B_BLOCK_ONCE } else { B_BLOCK };
+        let m_block = balanced(p.m, plan.m_most.min(A_BLOCK / a_row), S::TILE_ROWS);
+        let b_block = if p.m > plan.m_most || p.m <= m_block { B_BLOCK_ONCE } else { B_BLOCK };
         let n_block = balanced(p.n, b_block / k_block, PANEL);
         let len_b = if plan.pack_b { packed_len(k_block, n_block) } else { 0 };
         let len_a = if plan.copy_a { m_block * a_row } else { 0 };

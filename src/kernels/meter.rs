@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::gemm::{Product, Rhs};
 use super::short::{OneTile, Tiny, Turning};
+use super::stack::Cover;
 use super::stream::Streaming;
-use super::tile::{tile_for, turned_kernel};
+use super::tile::turned_kernel;
 use crate::simd::{Body, Isa, Simd};
 
 thread_local! {
@@ -104,7 +105,10 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
         match (Streaming::of::<S>(product), Turning::of::<S>(product)) {
             (Some(streaming), _) if !one => (streaming.rows, S::LANES),
             (_, Some(_)) if !one => (m, turned_kernel::<S>(m).1 * S::LANES),
-            _ => tile_for::<S>(m, n, product.a.row),
+            _ => {
+                let b_in_place = product.reads_b_in_place::<S>();
+                Cover::of::<S>((m, n, product.k), product.a.row, b_in_place).tile::<S>()
+            }
         }
     }
     let kernel = isa.dispatch(Chosen(*product, isa));

@@ -17,6 +17,7 @@ pub(crate) mod reduce;
 pub(crate) mod scratch;
 mod sgemm;
 mod short;
+mod stack;
 mod stream;
 mod sweep;
 mod tile;

@@ -6,8 +6,9 @@ use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::math::{gate, leaky};
 use super::pack::{Operand, transpose};
+use super::stack::rows_for;
 use super::sweep::CLOSE;
-use super::tile::{Finish, PANEL, Start, Tile, descended, kernel, rows_for, turned_kernel, turned_rows};
+use super::tile::{Finish, PANEL, Start, Tile, descended, kernel, turned_kernel, turned_rows};
 use crate::buffer::CacheLine;
 use crate::simd::{Body, Simd};
 

@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Epilogue, Product};
 use super::pack::Operand;
-use super::tile::{Finish, PANEL, Start, Tile, kernel, rows_for, vectors_for};
+use super::stack::{Cover, Stack};
+use super::tile::{Finish, PANEL, Start, Tile, kernel};
 use super::update::update_rows;
 use crate::buffer::CacheLine;
 use crate::simd::{Body, Simd};
@@ -18,9 +19,6 @@ pub(super) const CLOSE: usize = 6 * 1024;
 
 /// Values of B beyond which it does not stay in L2 (2 MiB).
 pub(super) const BEYOND_L2: usize = 512 * 1024;
-
-/// Steps of k up to which reading and writing C takes longer than the multiply-adds.
-const FEW: usize = 8;
 
 /// One block of a product: `m` x `n` of C from (i0, j0) on, with its part of A and B.
 pub(super) struct Block<'a> {
@@ -109,18 +107,10 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let p = block.p;
         let mut buffer = MaybeUninit::<[CacheLine; BUFFER / 16]>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
-        // Tiles on top of each other are equally high, but for one row that the first of them have more: a last one with
-        // what is left would be too low to hide the latency of its chains.
-        // With few steps of k it is C that takes the time: low tiles write it in long pieces of few rows.
-        let low_and_wide = block.k <= FEW && block.n >= 8 * S::LANES;
-        let most = if low_and_wide { (S::TILE_ROWS / 4).max(1) } else { rows_for::<S>(block.n, block.a.row) };
-        let tiles = block.m.div_ceil(most);
-        let (low, higher) = if tiles == 1 { (block.m, 0) } else { (block.m / tiles, block.m % tiles) };
-        let widest = vectors_for::<S>(low + usize::from(higher > 0));
-        let width = widest * S::LANES;
+        let b_in_place = block.b.panel == PANEL as isize;
+        let cover = Cover::of::<S>((block.m, block.n, block.k), block.a.row, b_in_place);
         let ask = block.k * (block.m + block.n) + block.m * block.n > CLOSE;
-        // They share out the rows of B that they ask for ahead.
-        let share = if tiles == 1 { block.k } else { block.k.div_ceil(tiles) };
+        let beyond_l2 = p.k.saturating_mul(p.n) > BEYOND_L2;
         let mut tile = Tile {
             k: block.k,
             a: block.a.ptr,
@@ -133,17 +123,24 @@ impl<K: Kind> Body for Sweep<'_, K> {
             c_row: p.c_row,
             c_next: buffer,
             c_next_row: p.c_row,
-            c_ahead: if ask { low } else { 0 },
+            c_ahead: 0,
             b_next: buffer,
-            b_ahead: if ask && p.k.saturating_mul(p.n) > BEYOND_L2 { share } else { 0 },
-            cols: width,
+            b_ahead: 0,
+            cols: 0,
             start: block.start,
             finish,
         };
-        let in_place = matches!(finish, Finish::Descend(_));
+        let in_kernel = matches!(finish, Finish::Descend(_));
         let mut j = 0;
         while j < block.n {
-            tile.cols = width.min(block.n - j);
+            let left = block.n - j;
+            let Stack { tiles, low, higher, vectors: widest } = cover.stack::<S>(left);
+            let width = widest * S::LANES;
+            // They share out the rows of B that they ask for ahead.
+            let share = if tiles == 1 { block.k } else { block.k.div_ceil(tiles) };
+            tile.c_ahead = if ask { low } else { 0 };
+            tile.b_ahead = if ask && beyond_l2 { share } else { 0 };
+            tile.cols = width.min(left);
             let vectors =
                 if tile.cols == width { widest } else { tile.cols.div_ceil(S::LANES).next_power_of_two() };
             let full = tile.cols == vectors * S::LANES;
@@ -171,7 +168,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 let right = if above + 1 < tiles { 0 } else { width as isize };
                 tile.c_next = c.wrapping_offset(down * p.c_row + right * p.c_col);
                 tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
-                if K::STAGED || (K::DESCENDING && !in_place) {
+                if K::STAGED || (K::DESCENDING && !in_kernel) {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                 } else {
                     tile.c = c;
@@ -188,7 +185,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract, kept by the blocks.
                 unsafe { kernel(s, &tile) };
                 match rest {
-                    Some(Rest::Descend(_)) if K::DESCENDING && in_place => {}
+                    Some(Rest::Descend(_)) if K::DESCENDING && in_kernel => {}
                     Some(Rest::Descend(descent)) if K::DESCENDING => {
                         let how = (descent.rule, descent.scaling);
                         let grad = (buffer.cast_const(), tile.c_row);

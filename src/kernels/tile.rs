@@ -19,7 +19,7 @@ pub(super) const PANEL: usize = 32;
 
 /// Steps of k from which four of them move the pointers into A once, where the registers allow it: a core that runs two
 /// threads takes in half as many instructions for each. With fewer, one more loop to leave takes longer than that saves.
-const MANY: usize = 64;
+const MANY: usize = 16;
 /// Values between rows of B up to which they do: a page. (Further apart they lost up to a third: by measurement, the cause is
 /// not known.)
 const NEAR: isize = 1024;
@@ -134,10 +134,11 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 masks[j] = s.first(t.cols.saturating_sub(j * S::LANES));
             }
         }
-        // Two loops, because the compiler unrolls one of 24 rounds too late to keep the accumulators in registers.
+        // Short loops, because the compiler unrolls longer ones too late to keep the accumulators in registers.
         macro_rules! each_row {
             ($i:ident, $body:block) => {
-                for $i in 0..ROWS.min(12) $body
+                for $i in 0..ROWS.min(6) $body
+                for $i in 6..ROWS.min(12) $body
                 for $i in 12..ROWS $body
             };
         }
@@ -332,22 +333,63 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             steps!(c_ahead, ask_for_c!());
             steps!(b_ahead, ask_for_next!());
             let mut left = t.k - c_ahead - b_ahead;
-            // (Small tiles are as many kernels again, and rarely have so many steps.)
-            let unrolled = const { S::TILE_ROWS > 6 && R::WHOLE && ROWS * NV >= 12 };
+            // Every other row is a step behind: rows that lie whole lines apart have the same place in their lines at the same
+            // step, and a core cannot read two such values at once. (The two rows of B that this takes leave no registers for
+            // wider tiles. Small ones are as many kernels again, and rarely have so many steps.)
+            let unrolled = const { S::TILE_ROWS > 6 && R::WHOLE && NV <= 3 && ROWS * NV >= 12 };
             if unrolled && t.a_k == 1 && left >= MANY && b_k <= NEAR {
+                let mut bv = [s.splat(0.0); NV];
+                macro_rules! next_b {
+                    () => {
+                        for j in 0..NV {
+                            bv[j] = b!(j);
+                        }
+                        b = s.held(b.wrapping_offset(b_k));
+                    };
+                }
+                macro_rules! row {
+                    ($i:ident, $p:expr, $bv:expr) => {
+                        let av = a!($i, $p);
+                        for j in 0..NV {
+                            acc[$i][j] = s.fma(av, $bv[j], acc[$i][j]);
+                        }
+                    };
+                }
                 macro_rules! each_step {
                     ($($p:literal)+) => {
                         $(ask_for_b!();
-                        step!($p);
-                        b = s.held(b);)+
+                        let before = bv;
+                        next_b!();
+                        each_row!(i, {
+                            if i % 2 == 0 {
+                                row!(i, $p + 1, bv);
+                            } else {
+                                row!(i, $p, before);
+                            }
+                        });)+
                     };
                 }
+                next_b!();
+                each_row!(i, {
+                    if i % 2 == 0 {
+                        row!(i, 0, bv);
+                    }
+                });
+                left -= 1;
                 while left >= 4 {
                     each_step!(0 1 2 3);
                     for g in 0..groups {
                         a[g] = s.held(a[g].wrapping_offset(4));
                     }
                     left -= 4;
+                }
+                each_row!(i, {
+                    if i % 2 == 1 {
+                        row!(i, 0, bv);
+                    }
+                });
+                for g in 0..groups {
+                    a[g] = a[g].wrapping_offset(1);
                 }
             }
             steps!(left, ask_for_b!());
@@ -410,46 +452,8 @@ unsafe fn tile<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(s: S, tile
     s.run_outlined(TileBody::<R, ROWS, NV>(tile, PhantomData));
 }
 
-/// Rows of A that lie a multiple of half a page apart compete for one or two sets of L1: a tile reads no more of them than
-/// the set has ways.
-const WAYS: usize = 8;
-const HALF_PAGE: isize = 512;
-
-/// The most rows of a tile for `n` columns, with rows of A `a_row` apart: of a single vector there are twice as many.
-#[inline(always)]
-pub(super) fn rows_for<S: Simd>(n: usize, a_row: isize) -> usize {
-    if n > S::LANES {
-        S::TILE_ROWS
-    } else if a_row % HALF_PAGE == 0 {
-        WAYS
-    } else {
-        2 * S::TILE_ROWS
-    }
-}
-
-/// Vectors in a row of the tile for `rows` rows: as many accumulators as the full tile has, so that short tiles still
-/// hide the latency of the FMA unit.
-#[inline(always)]
-pub(super) fn vectors_for<S: Simd>(rows: usize) -> usize {
-    let accumulators = 2 * S::TILE_ROWS;
-    if rows * 8 <= accumulators {
-        8
-    } else if rows * 4 <= accumulators {
-        4
-    } else {
-        2
-    }
-}
-
-/// Rows and columns of the largest tile of an `m` x `n` block, with rows of A `a_row` apart.
-pub(super) fn tile_for<S: Simd>(m: usize, n: usize, a_row: isize) -> (usize, usize) {
-    let rows = m.div_ceil(m.div_ceil(rows_for::<S>(n, a_row)));
-    let vectors = vectors_for::<S>(rows).min(n.div_ceil(S::LANES).next_power_of_two());
-    (rows, vectors * S::LANES)
-}
-
-/// The kernel for `rows` rows (at most `rows_for` the columns) of `vectors` vectors (1, 2, 4 or 8, at most
-/// `vectors_for(rows)`).
+/// The kernel for `rows` rows of `vectors` vectors, as many as a [`Stack`](super::stack::Stack) has; `full` if all columns
+/// exist.
 pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel<S> {
     macro_rules! by_rows {
         ($nv:literal: $($rows:literal)+) => {
@@ -461,10 +465,17 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
         };
     }
     macro_rules! by_vectors {
-        (wide: $($eight:literal)+; half: $($four:literal)+; full: $($two:literal)+; one: $($one:literal)+) => {
+        (
+            wide: $($eight:literal)+; half: $($four:literal)+; whole three: $($three:literal)+; full: $($two:literal)+;
+            one: $($one:literal)+
+        ) => {
             match vectors {
                 8 => by_rows!(8: $($eight)+),
                 4 => by_rows!(4: $($four)+),
+                3 => match rows {
+                    $($three => tile::<S, Whole, $three, 3>,)+
+                    _ => unreachable!("no tile of {rows} rows and 3 vectors"),
+                },
                 2 => by_rows!(2: $($two)+),
                 _ => by_rows!(1: $($one)+),
             }
@@ -473,10 +484,13 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
     // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either. (What a
     // `const` block says is not there is left out before the compiler sees it. Otherwise it is built, and then dropped.)
     if const { S::TILE_ROWS <= 6 } {
-        by_vectors!(wide: 1; half: 1 2 3; full: 1 2 3 4 5 6; one: 1 2 3 4 5 6 7 8 9 10 11 12)
+        by_vectors!(
+            wide: 1; half: 1 2 3; whole three: 3 4; full: 1 2 3 4 5 6;
+            one: 1 2 3 4 5 6 7 8 9 10 11 12
+        )
     } else {
         by_vectors!(
-            wide: 1 2 3; half: 1 2 3 4 5 6; full: 1 2 3 4 5 6 7 8 9 10 11 12;
+            wide: 1 2 3; half: 1 2 3 4 5 6; whole three: 5 6 7 8; full: 1 2 3 4 5 6 7 8 9 10 11 12;
             one: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24
         )
     }

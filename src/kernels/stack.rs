@@ -1,0 +1,113 @@
+//! Which tiles cover a block of C.
+
+use crate::buffer::LINE;
+use crate::simd::Simd;
+
+/// Rows of A that lie a multiple of half a page apart compete for one or two sets of L1: a tile reads no more of them than
+/// the set has ways.
+const WAYS: usize = 8;
+const HALF_PAGE: isize = 512;
+
+/// Steps of k up to which reading and writing C takes longer than the multiply-adds.
+const FEW: usize = 8;
+
+/// Tiles on top of each other. They are equally high, but for one row that the first of them have more: a last one with
+/// what is left would be too low to hide the latency of its chains.
+#[derive(Clone, Copy)]
+pub(super) struct Stack {
+    pub tiles: usize,
+    /// Rows of a tile.
+    pub low: usize,
+    /// How many tiles have one row more.
+    pub higher: usize,
+    /// Vectors in a row of a tile: 1, 2, 4, 8, or 3 where no column is missing.
+    pub vectors: usize,
+}
+
+/// The stacks that cover a block of C, next to each other.
+#[derive(Clone, Copy)]
+pub(super) struct Cover {
+    n: usize,
+    stack: Stack,
+    /// Tiles of three vectors, where they do better.
+    three: Option<Stack>,
+}
+
+impl Cover {
+    /// Of an `m` x `n` block with `k` steps, rows of A `a_row` apart and B in place or in panels.
+    #[inline(always)]
+    pub(super) fn of<S: Simd>((m, n, k): (usize, usize, usize), a_row: isize, b_in_place: bool) -> Cover {
+        // With few steps of k it is C that takes the time: low tiles write it in long pieces of few rows.
+        let low_and_wide = k <= FEW && n >= 8 * S::LANES;
+        let most = if low_and_wide { (S::TILE_ROWS / 4).max(1) } else { rows_for::<S>(n, a_row) };
+        // For as many multiply-adds as tiles of two vectors they read 8 values of A and not 12. Not where one tile of two would
+        // read B only once, nor, but for a few rows, where a row of a tile would end within a line.
+        let high = S::TILE_ROWS * 2 / 3;
+        let rows = vectors_for::<S>(m) == 2 && (m <= high || m > S::TILE_ROWS);
+        let lines = (3 * S::LANES).is_multiple_of(LINE) || m <= 2 * high;
+        let three = b_in_place && rows && lines && !low_and_wide && takes_three::<S>(n);
+        Cover {
+            n,
+            stack: Stack::of::<S>(m, most),
+            three: three.then(|| Stack { vectors: 3, ..Stack::of::<S>(m, high) }),
+        }
+    }
+
+    /// The stack for the first of the last `n` columns.
+    #[inline(always)]
+    pub(super) fn stack<S: Simd>(&self, n: usize) -> Stack {
+        match self.three {
+            Some(three) if takes_three::<S>(n) => three,
+            _ => self.stack,
+        }
+    }
+
+    /// Rows and columns of the largest tile.
+    pub(super) fn tile<S: Simd>(&self) -> (usize, usize) {
+        let Stack { low, higher, vectors, .. } = self.stack::<S>(self.n);
+        (low + usize::from(higher > 0), vectors.min(self.n.div_ceil(S::LANES).next_power_of_two()) * S::LANES)
+    }
+}
+
+/// Whether the first of `n` columns may be three vectors: what is left over is two or three whole ones, or what there is to
+/// the right of them.
+#[inline(always)]
+fn takes_three<S: Simd>(n: usize) -> bool {
+    n == 3 * S::LANES || n > 4 * S::LANES
+}
+
+impl Stack {
+    /// Of `m` rows, in tiles of up to `most`.
+    #[inline(always)]
+    fn of<S: Simd>(m: usize, most: usize) -> Stack {
+        let tiles = m.div_ceil(most);
+        let (low, higher) = if tiles == 1 { (m, 0) } else { (m / tiles, m % tiles) };
+        Stack { tiles, low, higher, vectors: vectors_for::<S>(low + usize::from(higher > 0)) }
+    }
+}
+
+/// The most rows of a tile for `n` columns, with rows of A `a_row` apart: of a single vector there are twice as many.
+#[inline(always)]
+pub(super) fn rows_for<S: Simd>(n: usize, a_row: isize) -> usize {
+    if n > S::LANES {
+        S::TILE_ROWS
+    } else if a_row % HALF_PAGE == 0 {
+        WAYS
+    } else {
+        2 * S::TILE_ROWS
+    }
+}
+
+/// Vectors in a row of the tile for `rows` rows: as many accumulators as the full tile has, so that short tiles still
+/// hide the latency of the FMA unit.
+#[inline(always)]
+fn vectors_for<S: Simd>(rows: usize) -> usize {
+    let accumulators = 2 * S::TILE_ROWS;
+    if rows * 8 <= accumulators {
+        8
+    } else if rows * 4 <= accumulators {
+        4
+    } else {
+        2
+    }
+}

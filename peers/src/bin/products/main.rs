@@ -97,7 +97,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     std::fs::create_dir_all(&args.out)?;
     report::write_csv(&args.out.join("products.csv"), &names, &rows)?;
     report::plot(&args.out.join("products.svg"), threads, &rows)?;
-    println!("\nWrote products.csv and products.svg to {}", args.out.display());
+    eprintln!("Wrote products.csv and products.svg to {}", args.out.display());
     Ok(())
 }
 

@@ -87,7 +87,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     print(&nets, &timings, threads);
     std::fs::create_dir_all(&args.out)?;
     write_csv(&args.out.join("steps.csv"), &nets, &timings, threads)?;
-    println!("\nWrote steps.csv to {}", args.out.display());
+    eprintln!("Wrote steps.csv to {}", args.out.display());
     Ok(())
 }
 

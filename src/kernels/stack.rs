@@ -20,7 +20,7 @@ pub(super) struct Stack {
     pub low: usize,
     /// How many tiles have one row more.
     pub higher: usize,
-    /// Vectors in a row of a tile: 1, 2, 4, 8, or 3 where no column is missing.
+    /// Vectors in a row of a tile: 2, 4, 8, of which the last columns need not fill all; or 3, which they do.
     pub vectors: usize,
 }
 

@@ -136,10 +136,9 @@ impl<K: Kind> Body for Sweep<'_, K> {
             let left = block.n - j;
             let Stack { tiles, low, higher, vectors: widest } = cover.stack::<S>(left);
             let width = widest * S::LANES;
-            // They share out the rows of B that they ask for ahead.
-            let share = if tiles == 1 { block.k } else { block.k.div_ceil(tiles) };
             tile.c_ahead = if ask { low } else { 0 };
-            tile.b_ahead = if ask && beyond_l2 { share } else { 0 };
+            // They share out the rows of B that they ask for ahead.
+            tile.b_ahead = if ask && beyond_l2 { block.k.div_ceil(tiles) } else { 0 };
             tile.cols = width.min(left);
             let vectors =
                 if tile.cols == width { widest } else { tile.cols.div_ceil(S::LANES).next_power_of_two() };
@@ -167,7 +166,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 let down = if above + 1 < tiles { rows as isize } else { -(i as isize) };
                 let right = if above + 1 < tiles { 0 } else { width as isize };
                 tile.c_next = c.wrapping_offset(down * p.c_row + right * p.c_col);
-                tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
+                tile.b_next = next.wrapping_offset((above * tile.b_ahead) as isize * block.b.k);
                 if K::STAGED || (K::DESCENDING && !in_kernel) {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                 } else {

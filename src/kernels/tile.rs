@@ -14,7 +14,8 @@ use super::update::Plain;
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
-/// Columns in a panel of packed B: the tile width of the widest instruction set, a multiple of all the others.
+/// Columns in a panel of packed B: the width of the highest tile of the widest instruction set, a multiple of all others but
+/// that of three vectors, which reads B in place only.
 pub(super) const PANEL: usize = 32;
 
 /// Steps of k from which four of them move the pointers into A once, where the registers allow it: a core that runs two
@@ -205,14 +206,23 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 s.splat(unsafe { *a })
             }};
         }
-        // One step of k, whose values of A lie `p` after where the pointers stand.
+        // Row i of a step of k, whose values of A lie `p` after where the pointers stand.
+        macro_rules! row {
+            ($i:ident, $p:expr, $bv:expr) => {
+                let av = a!($i, $p);
+                for j in 0..NV {
+                    acc[$i][j] = s.fma(av, $bv[j], acc[$i][j]);
+                }
+            };
+        }
+        // One step of k.
         macro_rules! step {
-            ($p:expr) => {{
+            () => {{
                 // Whichever of A's column and B's row is shorter waits in registers.
                 if ROWS < NV {
                     let mut av = [s.splat(0.0); ROWS];
                     each_row!(i, {
-                        av[i] = a!(i, $p);
+                        av[i] = a!(i, 0);
                     });
                     for j in 0..NV {
                         let bv = b!(j);
@@ -226,10 +236,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                         bv[j] = b!(j);
                     }
                     each_row!(i, {
-                        let av = a!(i, $p);
-                        for j in 0..NV {
-                            acc[i][j] = s.fma(av, bv[j], acc[i][j]);
-                        }
+                        row!(i, 0, bv);
                     });
                 }
                 b = b.wrapping_offset(b_k);
@@ -241,7 +248,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             ($steps:expr, $($ask:expr)?) => {
                 for _ in 0..$steps {
                     $($ask;)?
-                    step!(0);
+                    step!();
                     for g in 0..groups {
                         a[g] = s.held(a[g].wrapping_offset(t.a_k));
                     }
@@ -345,14 +352,6 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                             bv[j] = b!(j);
                         }
                         b = s.held(b.wrapping_offset(b_k));
-                    };
-                }
-                macro_rules! row {
-                    ($i:ident, $p:expr, $bv:expr) => {
-                        let av = a!($i, $p);
-                        for j in 0..NV {
-                            acc[$i][j] = s.fma(av, $bv[j], acc[$i][j]);
-                        }
                     };
                 }
                 macro_rules! each_step {

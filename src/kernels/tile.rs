@@ -3,8 +3,9 @@
 //! Contract. Row `i` of A at step `p` is `a[i * a_row + p * a_k]`. Row `p` of B starts at `b + p * b_k`; its columns
 //! lie in panels of [`PANEL`] contiguous values, one panel `b_panel` after the other (`b_panel == PANEL` when B is read
 //! in place). Row `i` of C starts at `c + i * c_row` and is contiguous. The tile is `ROWS` x `NV` vectors, of which the
-//! first `cols` columns exist; nothing outside them is read or written. Each element is one chain of fused multiply-adds
-//! over ascending p, from `start`: tile shape and vector width cannot change a bit.
+//! first `cols` columns exist, those of the first half of the vectors among them; nothing else is read or written. Each
+//! element is one chain of fused multiply-adds over ascending p, from `start`: tile shape and vector width cannot change a
+//! bit.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -143,10 +144,16 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 for $i in 12..ROWS $body
             };
         }
+        // Vectors whose columns are known to exist when this is compiled. (Columns to transpose may be any.)
+        macro_rules! exists {
+            ($j:expr) => {
+                R::WHOLE || (!R::TRANSPOSES && $j < NV / 2)
+            };
+        }
         macro_rules! load {
             ($p:expr, $j:expr) => {
                 // SAFETY: whoever made the `Tile` vouches that its `cols` columns exist in every row.
-                unsafe { if R::WHOLE { s.load($p) } else { s.load_first($p, masks[$j]) } }
+                unsafe { if exists!($j) { s.load($p) } else { s.load_first($p, masks[$j]) } }
             };
         }
 
@@ -434,7 +441,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
                 // SAFETY: as for loads: the first `cols` columns of row i exist, and are ours to write.
                 unsafe {
-                    if R::WHOLE || (R::TRANSPOSES && t.cols == NV * S::LANES) {
+                    if exists!(j) || (R::TRANSPOSES && t.cols == NV * S::LANES) {
                         s.store(c, acc[i][j]);
                     } else {
                         s.store_first(c, masks[j], acc[i][j]);
@@ -448,6 +455,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
 /// # Safety
 /// The tile's operands are as its contract says, for `ROWS` rows and `NV` vectors.
 unsafe fn tile<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
+    debug_assert!(R::TRANSPOSES || tile.cols > NV / 2 * S::LANES, "the first half of the vectors exists");
     s.run_outlined(TileBody::<R, ROWS, NV>(tile, PhantomData));
 }
 

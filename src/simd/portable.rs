@@ -29,21 +29,34 @@ impl Software {
 
 type V<const LANES: usize> = [f32; LANES];
 
+/// Each lane in turn, written out: to unroll as many loops as a kernel has operations took the compiler longer than all other
+/// instruction sets together.
+#[inline(always)]
+fn each<const LANES: usize>(mut f: impl FnMut(usize)) {
+    const { assert!(LANES == 1 || LANES == 8) };
+    f(0);
+    if const { LANES > 1 } {
+        f(1);
+        f(2);
+        f(3);
+        f(4);
+        f(5);
+        f(6);
+        f(7);
+    }
+}
+
 #[inline(always)]
 fn map<const LANES: usize>(a: V<LANES>, f: impl Fn(f32) -> f32) -> V<LANES> {
     let mut out = a;
-    for lane in &mut out {
-        *lane = f(*lane);
-    }
+    each::<LANES>(|i| out[i] = f(a[i]));
     out
 }
 
 #[inline(always)]
 fn zip<const LANES: usize>(a: V<LANES>, b: V<LANES>, f: impl Fn(f32, f32) -> f32) -> V<LANES> {
     let mut out = a;
-    for (lane, b) in out.iter_mut().zip(b) {
-        *lane = f(*lane, b);
-    }
+    each::<LANES>(|i| out[i] = f(a[i], b[i]));
     out
 }
 
@@ -55,9 +68,7 @@ fn zip_bits<const LANES: usize>(a: V<LANES>, b: V<LANES>, f: impl Fn(u32, u32) -
 #[inline(always)]
 fn compare<const LANES: usize>(a: V<LANES>, b: V<LANES>, f: impl Fn(f32, f32) -> bool) -> [bool; LANES] {
     let mut out = [false; LANES];
-    for i in 0..LANES {
-        out[i] = f(a[i], b[i]);
-    }
+    each::<LANES>(|i| out[i] = f(a[i], b[i]));
     out
 }
 
@@ -118,9 +129,7 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
     #[inline(always)]
     fn first(self, n: usize) -> [bool; LANES] {
         let mut mask = [false; LANES];
-        for (i, lane) in mask.iter_mut().enumerate() {
-            *lane = i < n;
-        }
+        each::<LANES>(|i| mask[i] = i < n);
         mask
     }
 
@@ -133,12 +142,12 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, mask: [bool; LANES]) -> V<LANES> {
         let mut v = [0.0; LANES];
-        for i in 0..LANES {
+        each::<LANES>(|i| {
             if mask[i] {
                 // SAFETY: the mask is true only in lanes that the caller vouches for.
                 v[i] = unsafe { p.add(i).read() };
             }
-        }
+        });
         v
     }
 
@@ -150,12 +159,12 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
 
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, mask: [bool; LANES], v: V<LANES>) {
-        for i in 0..LANES {
+        each::<LANES>(|i| {
             if mask[i] {
                 // SAFETY: the mask is true only in lanes that the caller vouches for.
                 unsafe { p.add(i).write(v[i]) };
             }
-        }
+        });
     }
 
     #[inline(always)]
@@ -208,9 +217,7 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
         #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
         {
             let mut out = c;
-            for i in 0..LANES {
-                out[i] = a[i].mul_add(b[i], c[i]);
-            }
+            each::<LANES>(|i| out[i] = a[i].mul_add(b[i], c[i]));
             out
         }
     }
@@ -253,9 +260,7 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
     #[inline(always)]
     fn select(self, mask: [bool; LANES], yes: V<LANES>, no: V<LANES>) -> V<LANES> {
         let mut out = no;
-        for i in 0..LANES {
-            out[i] = if mask[i] { yes[i] } else { no[i] };
-        }
+        each::<LANES>(|i| out[i] = if mask[i] { yes[i] } else { no[i] });
         out
     }
 

@@ -382,6 +382,18 @@ fn long_rows_stream() {
             assert_eq!(streams, rows > 0, "{m}x{n}x{k} {kernel}");
         }
     }
+    // With AVX-512 rows of C pass in pairs, and once or not at all. (Of more steps, threads would share the product.)
+    for k in 2..=5 {
+        let (a, b, mut c) = (Matrix::zeros(512, k), Matrix::zeros(k, 512), Matrix::zeros(512, 512));
+        for isa in Isa::available() {
+            let kernel =
+                kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1.unwrap();
+            let (pairs, once) = (isa.lanes() == 16, k.is_power_of_two());
+            let rows = if pairs { 2 } else { 1 };
+            let streams = (kernel.rows, kernel.cols) == (rows, isa.lanes());
+            assert_eq!(streams, once || !pairs, "512x512x{k} {kernel}");
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::sweep::BEYOND_L2;
 use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
 use super::vector::{MOST_LANES, load_up_to, store_up_to};
-use crate::buffer::CacheLine;
+use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
 /// Rows of B that pass at once, at most.
@@ -45,9 +45,11 @@ impl<'a> Streaming<'a> {
             return None;
         }
         let values = p.k.saturating_mul(p.n);
+        // Where rows pass in pairs, tiles do better than to pass them twice.
+        let once = passes_once(p.k) || S::TILE_ROWS <= 6;
         let rows = if p.m <= most_rows::<S>(values) && values >= FAR_B {
             p.m
-        } else if p.k <= STEPS && p.m.saturating_mul(p.n) >= FAR_C {
+        } else if p.k <= STEPS && once && p.m.saturating_mul(p.n) >= FAR_C {
             if S::TILE_ROWS <= 6 { 1 } else { p.k.min(2) }
         } else {
             return None;
@@ -68,7 +70,9 @@ impl Body for Streaming<'_> {
         let Streaming { p, b, rows } = self;
         let rest = Rest::all(p.epilogue);
         let mut gradients = MaybeUninit::<[CacheLine; BLOCK / 16]>::uninit();
-        let block = BLOCK / rows / PANEL * PANEL;
+        // A B that each of many rows passes once stays in L1 too.
+        let most = if p.m > rows && passes_once(p.k) { FAR_B / p.k } else { BLOCK };
+        let block = (BLOCK / rows).min(most) / PANEL * PANEL;
         for j in (0..p.n).step_by(block) {
             let cols = block.min(p.n - j);
             for i in (0..p.m).step_by(rows) {
@@ -190,6 +194,12 @@ impl<const ROWS: usize, const STEPS: usize> Body for PassBody<'_, ROWS, STEPS> {
                 ($j:expr, $left:expr) => {
                     let (b, c) = (b.at(0, $j), c.wrapping_add($j));
                     let start = Begin { ptr: start.ptr.wrapping_add($j / S::LANES * start.vector), ..start };
+                    // A line of C is asked for now, not when it is its turn to be written.
+                    if const { S::LANES == LINE } {
+                        for i in 0..ROWS {
+                            s.prefetch(c.wrapping_offset(i as isize * c_row));
+                        }
+                    }
                     // SAFETY: so many columns are left in each row of B and C, and of where the chains begin.
                     unsafe {
                         let mut acc = [s.splat(0.0); ROWS];
@@ -243,6 +253,12 @@ fn most_rows<S: Simd>(values: usize) -> usize {
 fn most_steps<S: Simd>(rows: usize) -> usize {
     let registers = if S::TILE_ROWS <= 6 { 16 } else { 32 };
     STEPS.min(1 << ((registers - 2 - rows) / rows).ilog2())
+}
+
+/// Whether so few steps (at most [`STEPS`]) are those of one kernel, for one or two rows.
+#[inline(always)]
+fn passes_once(k: usize) -> bool {
+    k.is_power_of_two()
 }
 
 /// The kernel for `rows` rows, at most [`most_rows`], and `steps` steps, a power of two and at most [`most_steps`].

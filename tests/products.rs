@@ -290,7 +290,8 @@ fn long_rows() {
         (4, 1030, 515),
         (5, 1030, 515),
     ];
-    let few_steps = (1..=9).map(|k| (301, 900, k)).chain([(66, 4100, 3), (129, 2070, 8)]);
+    let few_steps =
+        (1..=9).map(|k| (301, 900, k)).chain([(66, 4100, 3), (129, 2070, 8), (9, 530, 4), (7, 270, 7)]);
     for shape in few_rows.into_iter().chain(few_steps) {
         // Rows of A, or its columns; rows of B and C next to each other, or apart.
         for layouts in [[0, 0, 0], [1, 2, 2], [3, 0, 2]] {

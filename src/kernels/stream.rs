@@ -45,15 +45,8 @@ impl<'a> Streaming<'a> {
             return None;
         }
         let values = p.k.saturating_mul(p.n);
-        // Where rows pass in pairs, tiles do better than to pass them twice.
-        let once = passes_once(p.k) || S::TILE_ROWS <= 6;
-        let rows = if p.m <= most_rows::<S>(values) && values >= FAR_B {
-            p.m
-        } else if p.k <= STEPS && once && p.m.saturating_mul(p.n) >= FAR_C {
-            if S::TILE_ROWS <= 6 { 1 } else { p.k.min(2) }
-        } else {
-            return None;
-        };
+        let rows =
+            if p.m <= most_rows::<S>(values) && values >= FAR_B { p.m } else { rows_of_few_steps::<S>(p)? };
         // A plain update happens in the registers of a tile; here it would take a pass over the gradients.
         if let Finish::Descend(_) = split(p, true).0 {
             return None;
@@ -255,10 +248,22 @@ fn most_steps<S: Simd>(rows: usize) -> usize {
     STEPS.min(1 << ((registers - 2 - rows) / rows).ilog2())
 }
 
-/// Whether so few steps (at most [`STEPS`]) are those of one kernel, for one or two rows.
+/// Rows that stream into C at once, if it has so few steps and rows so long that tiles do worse.
+#[inline(always)]
+fn rows_of_few_steps<S: Simd>(p: &Product) -> Option<usize> {
+    let far = p.m.saturating_mul(p.n) >= FAR_C;
+    if S::TILE_ROWS <= 6 {
+        (p.k <= STEPS && (far || p.n >= 2 * LONG)).then_some(1)
+    } else {
+        // Pairs take half as many reads of B; but to pass them twice takes longer than tiles do.
+        (passes_once(p.k) && (far || p.k < STEPS && p.n >= 4 * LONG)).then_some(p.k.min(2))
+    }
+}
+
+/// Whether so many steps are those of one kernel, for one or two rows.
 #[inline(always)]
 fn passes_once(k: usize) -> bool {
-    k.is_power_of_two()
+    k <= STEPS && k.is_power_of_two()
 }
 
 /// The kernel for `rows` rows, at most [`most_rows`], and `steps` steps, a power of two and at most [`most_steps`].

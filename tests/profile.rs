@@ -341,7 +341,8 @@ fn last_columns_are_not_in_the_tile() {
     }
 }
 
-/// Three vectors where B is read in place, two where it is packed; low tiles for few steps.
+/// Three vectors where B is read in place, two where it is packed; with AVX-512 low tiles for few steps, unless many columns
+/// are left over.
 #[test]
 fn tiles_by_how_b_lies() {
     for (m, n, k, avx512, avx2) in [
@@ -349,7 +350,9 @@ fn tiles_by_how_b_lies() {
         (8, 144, 40, (8, 48), (4, 24)),
         (12, 144, 40, (12, 32), (6, 16)),
         (6, 144, 40, (6, 64), (6, 16)),
-        (64, 144, 7, (3, 128), (1, 64)),
+        (64, 144, 4, (3, 128), (6, 16)),
+        (64, 144, 5, (8, 48), (6, 16)),
+        (64, 200, 4, (8, 48), (6, 16)),
     ] {
         let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, n), Matrix::zeros(m, n));
         for isa in Isa::available() {

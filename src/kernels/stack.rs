@@ -8,8 +8,9 @@ use crate::simd::Simd;
 const WAYS: usize = 8;
 const HALF_PAGE: isize = 512;
 
-/// Steps of k up to which reading and writing C takes longer than the multiply-adds.
-const FEW: usize = 8;
+/// Steps of k up to which reading and writing C takes longer than the multiply-adds, with vectors that are lines and B in place;
+/// in panels, twice as many.
+const FEW: usize = 4;
 
 /// Tiles on top of each other. They are equally high, but for one row that the first of them have more: a last one with
 /// what is left would be too low to hide the latency of its chains.
@@ -37,9 +38,10 @@ impl Cover {
     /// Of an `m` x `n` block with `k` steps, rows of A `a_row` apart and B in place or in panels.
     #[inline(always)]
     pub(super) fn of<S: Simd>((m, n, k): (usize, usize, usize), a_row: isize, b_in_place: bool) -> Cover {
-        // With few steps of k it is C that takes the time: low tiles write it in long pieces of few rows.
-        let low_and_wide = k <= FEW && n >= 8 * S::LANES;
-        let most = if low_and_wide { (S::TILE_ROWS / 4).max(1) } else { rows_for::<S>(n, a_row) };
+        // With few steps of k it is C that takes the time: low tiles write it in long pieces of few rows, if few columns are left over.
+        let few = k <= if b_in_place { FEW } else { 2 * FEW };
+        let low_and_wide = S::LANES == LINE && few && n % (8 * S::LANES) <= n / 3;
+        let most = if low_and_wide { S::TILE_ROWS / 4 } else { rows_for::<S>(n, a_row) };
         // For as many multiply-adds as tiles of two vectors they read 8 values of A and not 12. Not where one tile of two would
         // read B only once, nor, but for a few rows, where a row of a tile would end within a line.
         let high = S::TILE_ROWS * 2 / 3;

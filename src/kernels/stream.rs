@@ -187,8 +187,8 @@ impl<const ROWS: usize, const STEPS: usize> Body for PassBody<'_, ROWS, STEPS> {
                 ($j:expr, $left:expr) => {
                     let (b, c) = (b.at(0, $j), c.wrapping_add($j));
                     let start = Begin { ptr: start.ptr.wrapping_add($j / S::LANES * start.vector), ..start };
-                    // A line of C is asked for now, not when it is its turn to be written.
-                    if const { S::LANES == LINE } {
+                    // A line of C is asked for now, not when it is its turn to be written: where it is long, and so far away.
+                    if const { S::LANES == LINE && ROWS == rows_at_once(STEPS) } {
                         for i in 0..ROWS {
                             s.prefetch(c.wrapping_offset(i as isize * c_row));
                         }
@@ -256,8 +256,14 @@ fn rows_of_few_steps<S: Simd>(p: &Product) -> Option<usize> {
         (p.k <= STEPS && (far || p.n >= 2 * LONG)).then_some(1)
     } else {
         // Pairs take half as many reads of B; but to pass them twice takes longer than tiles do.
-        (passes_once(p.k) && (far || p.k < STEPS && p.n >= 4 * LONG)).then_some(p.k.min(2))
+        (passes_once(p.k) && (far || p.k < STEPS && p.n >= 4 * LONG)).then_some(rows_at_once(p.k))
     }
+}
+
+/// Rows that so few steps stream into at once, where vectors are lines.
+#[inline(always)]
+const fn rows_at_once(steps: usize) -> usize {
+    if steps > 1 { 2 } else { 1 }
 }
 
 /// Whether so many steps are those of one kernel, for one or two rows.

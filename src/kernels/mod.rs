@@ -20,6 +20,8 @@ mod short;
 mod stack;
 mod stream;
 mod sweep;
+#[cfg(feature = "rayon")]
+mod team;
 mod tile;
 pub(crate) mod update;
 mod vector;
@@ -31,3 +33,11 @@ pub use meter::Kernel;
 pub use peak::fma_peak;
 pub use sgemm::sgemm;
 pub(crate) use sgemm::{After, Begin, Panels, Right, descend, run};
+#[cfg(feature = "rayon")]
+pub(crate) use team::lead;
+
+/// Without other threads, the caller is alone.
+#[cfg(not(feature = "rayon"))]
+pub(crate) fn lead<R>(_cycles: f64, f: impl FnOnce() -> R) -> R {
+    f()
+}

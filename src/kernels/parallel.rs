@@ -10,22 +10,22 @@ use super::{
     gemm::Rhs,
     pack::{Pack, packed_len},
     scratch::{self, Use},
+    team,
     tile::PANEL,
 };
 use crate::simd::Isa;
 #[cfg(feature = "rayon")]
 use crate::simd::{Body, Simd};
 
-/// Cycles until a sleeping worker begins with what it is woken for: 28 microseconds by `benches/threads.rs`, on a virtual
-/// machine (Zen 4, Linux).
-#[cfg(feature = "rayon")]
-const WAKE: f64 = 100_000.0;
-/// What a thread must have to itself, so that by the time a second one has woken enough is left for both.
-#[cfg(feature = "rayon")]
-const WORTH: f64 = 0.6 * WAKE;
 /// Parts for each thread: the others take over from one that wakes late, or that has no core to itself.
 #[cfg(feature = "rayon")]
 const PARTS: usize = 2;
+/// Cycles for a value of A or B that comes from a cache further away than L2.
+#[cfg(feature = "rayon")]
+const FETCH: f64 = 0.4;
+/// Cycles for a value of A that is copied.
+#[cfg(feature = "rayon")]
+const COPY: f64 = 1.0;
 
 /// Runs a product, on the calling thread alone when it is too small to gain from more.
 ///
@@ -52,14 +52,10 @@ pub(super) unsafe fn run(isa: Isa, product: &Product) {
         // No prediction is above one cycle for each of these; most products need not be asked.
         let most =
             m.saturating_mul(n).saturating_mul(k.saturating_add(1)).saturating_add(n.saturating_mul(k));
-        if most as f64 >= 2.0 * WORTH {
-            let worth = (isa.dispatch(Predict(product)) / WORTH) as usize;
-            // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
-            if worth >= 2 {
-                let threads = rayon::current_num_threads().min(worth);
-                if threads > 1 {
-                    return split(isa, product, threads);
-                }
+        if most as f64 >= team::ALONE {
+            let threads = team::worth(isa.dispatch(Predict(product)));
+            if threads > 1 {
+                return split(isa, product, threads);
             }
         }
     }
@@ -97,12 +93,14 @@ impl Body for ColumnsPacked<'_> {
     }
 }
 
-/// Shares a product among threads. Where packing B pays, and each would pack all of it for its rows of C, they do it together.
+/// Shares a product among threads. Where packing B pays, and each would pack the same columns for its rows of C, they do it
+/// together.
 #[cfg(feature = "rayon")]
 #[inline(never)]
 fn split(isa: Isa, product: &Product, threads: usize) {
     let Product { m, n, k, .. } = *product;
-    let together = if m >= n { isa.dispatch(ColumnsPacked(product)) } else { None };
+    let (rows, _) = grid(product, threads);
+    let together = if rows < m { isa.dispatch(ColumnsPacked(product)) } else { None };
     let Some(block) = together else { return share(isa, product, threads) };
     let mut buffer = scratch::take(Use::Shared, packed_len(k, block));
     for col in (0..n).step_by(block) {
@@ -116,46 +114,74 @@ fn split(isa: Isa, product: &Product, threads: usize) {
 /// Packs B, each thread some of the panels.
 #[cfg(feature = "rayon")]
 fn pack(isa: Isa, product: &Product, threads: usize, out: &mut [f32]) {
-    use rayon::prelude::*;
+    use std::slice;
+
+    /// Where the panels go.
+    struct Out(*mut f32);
+    // SAFETY: each part is written by whoever takes it, and nobody takes it twice.
+    unsafe impl Sync for Out {}
 
     let Product { n, k, .. } = *product;
+    let out = Out(out[..packed_len(k, n)].as_mut_ptr());
     let cols = n.div_ceil(PARTS * threads).next_multiple_of(PANEL);
-    let parts = out[..packed_len(k, n)].par_chunks_mut(packed_len(k, cols).max(1));
-    parts.enumerate().for_each(|(part, out)| {
+    team::share(threads, n.div_ceil(cols), &|part| {
         let Rhs::Plain(b) = product.b else { unreachable!("what is packed is not packed again") };
-        let col = part * cols;
-        // SAFETY: these columns are some of B's.
-        isa.dispatch(unsafe { Pack::new(b.at(0, col), (k, cols.min(n - col)), out) });
+        let (out, col) = (&out, part * cols);
+        let shape = (k, cols.min(n - col));
+        // SAFETY: `out` holds all panels, these are as many from `col` on as this part is for, and these columns are some of B's.
+        isa.dispatch(unsafe {
+            let out = slice::from_raw_parts_mut(out.0.add(packed_len(k, col)), packed_len(k, shape.1));
+            Pack::new(b.at(0, col), shape, out)
+        });
     });
 }
 
-/// Splits C into about [`PARTS`] parts for each thread, along its longer side, and runs them on the pool.
+/// Rows and columns of the parts of C, some [`PARTS`] for each thread, that take the least time.
+#[cfg(feature = "rayon")]
+fn grid(product: &Product, threads: usize) -> (usize, usize) {
+    let Product { m, n, k, .. } = *product;
+    let parts = PARTS * threads;
+    let of = |down: usize| {
+        let across = parts / down;
+        (m.div_ceil(down), n.div_ceil(across).next_multiple_of(PANEL).min(n))
+    };
+    // Where A is transposed, each part copies its rows.
+    let fetch_a = if product.a.col == 1 { FETCH } else { FETCH + COPY };
+    let cycles = |(rows, cols): (usize, usize)| {
+        let turns = (m.div_ceil(rows) * n.div_ceil(cols)).div_ceil(threads);
+        let (rows, cols, k) = (rows as f64, cols as f64, k as f64);
+        turns as f64 * (rows * cols * (k / 16.0 + FETCH) + (fetch_a * rows + FETCH * cols) * k)
+    };
+    let ways = (1..=parts).filter(|down| parts.is_multiple_of(*down)).map(of);
+    ways.min_by(|one, other| cycles(*one).total_cmp(&cycles(*other))).unwrap_or((m, n))
+}
+
+/// Splits C into parts and runs them on the pool.
 #[cfg(feature = "rayon")]
 fn share(isa: Isa, product: &Product, threads: usize) {
+    use std::sync::{Mutex, PoisonError};
     use std::time::Instant;
 
-    use rayon::prelude::*;
-
     let (m, n) = (product.m, product.n);
-    let (rows, cols) = if m >= n {
-        (m.div_ceil(PARTS * threads), n)
-    } else {
-        (m, n.div_ceil(PARTS * threads).next_multiple_of(PANEL).min(n))
-    };
+    let (rows, cols) = grid(product, threads);
     let across = n.div_ceil(cols);
     let part = |part: usize| {
         let (row, col) = (part / across * rows, part % across * cols);
         product.part((row, rows.min(m - row)), (col, cols.min(n - col)))
     };
-    let parts = 0..m.div_ceil(rows) * across;
-    if meter::watched() {
-        meter::note_kernel(isa, &part(0));
-        let times = parts.into_par_iter().map(|number| {
-            let start = Instant::now();
-            isa.dispatch(Serial(&part(number)));
-            (rayon::current_thread_index().unwrap_or(0), start.elapsed())
-        });
-        return meter::note_parts(threads, times.collect());
+    let parts = m.div_ceil(rows) * across;
+    if !meter::watched() {
+        return team::share(threads, parts, &|number| isa.dispatch(Serial(&part(number))));
     }
-    parts.into_par_iter().for_each(|number| isa.dispatch(Serial(&part(number))));
+    meter::note_kernel(isa, &part(0));
+    let times = Mutex::new(Vec::with_capacity(parts));
+    team::share(threads, parts, &|number| {
+        let start = Instant::now();
+        isa.dispatch(Serial(&part(number)));
+        // The caller may stand outside of the pool.
+        let thread = rayon::current_thread_index().unwrap_or(usize::MAX);
+        let time = (thread, start.elapsed());
+        times.lock().unwrap_or_else(PoisonError::into_inner).push(time);
+    });
+    meter::note_parts(threads, times.into_inner().unwrap_or_else(PoisonError::into_inner));
 }

@@ -7,6 +7,7 @@ use super::pass::{Caller, Gradient, Measured, Pass};
 use super::state::State;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
+use crate::kernels::lead;
 use crate::kernels::reduce::sum_of_squares;
 use crate::matrix::MatRef;
 use crate::nn::Mlp;
@@ -101,6 +102,10 @@ impl Trainer {
     pub fn step(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
         let op = "Trainer::step";
         let _call = profile::call(op);
+        lead(self.cycles(x), || self.step_as(op, x, targets))
+    }
+
+    fn step_as(&mut self, op: &'static str, x: MatRef, targets: Targets) -> Result<f32> {
         let measured = self.differentiate(op, x, targets)?;
         if self.pending == 0 && !matches!(self.clip, Clip::GlobalNorm(_)) {
             let isa = Isa::try_current()?;
@@ -145,9 +150,11 @@ impl Trainer {
     pub fn accumulate(&mut self, x: MatRef, targets: Targets) -> Result<f32> {
         let op = "Trainer::accumulate";
         let _call = profile::call(op);
-        let measured = self.differentiate(op, x, targets)?;
-        self.add_gradients(measured, x)?;
-        Ok(measured.mean())
+        lead(self.cycles(x), || {
+            let measured = self.differentiate(op, x, targets)?;
+            self.add_gradients(measured, x)?;
+            Ok(measured.mean())
+        })
     }
 
     /// One update from what has been accumulated.
@@ -214,10 +221,15 @@ impl Trainer {
         x: MatRef,
         targets: Targets,
     ) -> Result<(Measured, MatRef<'_>)> {
-        let _call = profile::call(op);
-        let caller = self.caller(op);
-        let measured = self.pass.measure(caller, &self.model, self.loss, x, targets)?;
+        let (_call, caller) = (profile::call(op), self.caller(op));
+        let Trainer { model, loss, pass, .. } = self;
+        let measured = lead(model.cycles(x.rows()), || pass.measure(caller, model, *loss, x, targets))?;
         Ok((measured, self.pass.outputs()?))
+    }
+
+    /// What a step with these samples takes, about: it goes three times through the layers.
+    fn cycles(&self, x: MatRef) -> f64 {
+        3.0 * self.model.cycles(x.rows())
     }
 
     fn caller(&self, op: &'static str) -> Caller {

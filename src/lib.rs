@@ -12,7 +12,7 @@ mod nn;
 mod product;
 pub mod profile;
 mod simd;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests;
 mod train;
 

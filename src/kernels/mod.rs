@@ -35,6 +35,8 @@ pub use sgemm::sgemm;
 pub(crate) use sgemm::{After, Begin, Panels, Right, descend, run};
 #[cfg(feature = "rayon")]
 pub(crate) use team::lead;
+#[cfg(all(test, feature = "rayon"))]
+pub(crate) use team::lead_through;
 
 /// Without other threads, the caller is alone.
 #[cfg(not(feature = "rayon"))]

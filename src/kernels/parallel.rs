@@ -1,6 +1,8 @@
-//! Sharing a product among the threads of the pool that the caller stands in.
+//! Sharing a product among the threads of the pool that the caller stands in, or a pass over values.
 //!
 //! Threads split C, never a sum over k: how many there are cannot change a bit.
+
+use std::ops::Range;
 
 use super::gemm::{Product, Serial};
 use super::meter;
@@ -13,13 +15,15 @@ use super::{
     team,
     tile::PANEL,
 };
+#[cfg(feature = "rayon")]
+use crate::buffer::LINE;
 use crate::simd::Isa;
 #[cfg(feature = "rayon")]
 use crate::simd::{Body, Simd};
 
 /// Parts for each thread: the others take over from one that wakes late, or that has no core to itself.
 #[cfg(feature = "rayon")]
-const PARTS: usize = 2;
+const PARTS: usize = 4;
 /// Cycles for a value of A or B that comes from a cache further away than L2.
 #[cfg(feature = "rayon")]
 const FETCH: f64 = 0.4;
@@ -47,22 +51,37 @@ pub(super) unsafe fn run(isa: Isa, product: &Product) {
     // Copies: of a product that none of these functions gets to see, nothing need be written to memory.
     let product = &{ *product };
     #[cfg(feature = "rayon")]
-    {
-        let Product { m, n, k, .. } = *product;
-        // No prediction is above one cycle for each of these; most products need not be asked.
-        let most =
-            m.saturating_mul(n).saturating_mul(k.saturating_add(1)).saturating_add(n.saturating_mul(k));
-        if most as f64 >= team::ALONE {
-            let threads = team::worth(isa.dispatch(Predict(product)));
-            if threads > 1 {
-                return split(isa, product, threads);
-            }
-        }
+    if most_cycles(product) >= team::ALONE {
+        return run_large(isa, product);
     }
-    if watched {
+    run_alone(isa, product);
+}
+
+#[inline(always)]
+fn run_alone(isa: Isa, product: &Product) {
+    if meter::watched() {
         meter::note_kernel(isa, product);
     }
     isa.dispatch(Serial(product));
+}
+
+/// A bound of [`Predict`]: one cycle for each of these. Most products need not be asked.
+#[cfg(feature = "rayon")]
+#[inline(always)]
+fn most_cycles(product: &Product) -> f64 {
+    let Product { m, n, k, .. } = *product;
+    m.saturating_mul(n).saturating_mul(k.saturating_add(1)).saturating_add(n.saturating_mul(k)) as f64
+}
+
+/// Runs a product that may be worth more than one thread.
+#[cfg(feature = "rayon")]
+#[inline(never)]
+fn run_large(isa: Isa, product: &Product) {
+    let cycles = isa.dispatch(Predict(product));
+    team::lead(cycles, || match team::worth(cycles) {
+        0 | 1 => run_alone(isa, product),
+        threads => split(isa, product, threads),
+    });
 }
 
 /// The cycles of a product on one core.
@@ -96,7 +115,6 @@ impl Body for ColumnsPacked<'_> {
 /// Shares a product among threads. Where packing B pays, and each would pack the same columns for its rows of C, they do it
 /// together.
 #[cfg(feature = "rayon")]
-#[inline(never)]
 fn split(isa: Isa, product: &Product, threads: usize) {
     let Product { m, n, k, .. } = *product;
     let (rows, _) = grid(product, threads);
@@ -124,7 +142,7 @@ fn pack(isa: Isa, product: &Product, threads: usize, out: &mut [f32]) {
     let Product { n, k, .. } = *product;
     let out = Out(out[..packed_len(k, n)].as_mut_ptr());
     let cols = n.div_ceil(PARTS * threads).next_multiple_of(PANEL);
-    team::share(threads, n.div_ceil(cols), &|part| {
+    team::share(n.div_ceil(cols), &|part| {
         let Rhs::Plain(b) = product.b else { unreachable!("what is packed is not packed again") };
         let (out, col) = (&out, part * cols);
         let shape = (k, cols.min(n - col));
@@ -171,11 +189,11 @@ fn share(isa: Isa, product: &Product, threads: usize) {
     };
     let parts = m.div_ceil(rows) * across;
     if !meter::watched() {
-        return team::share(threads, parts, &|number| isa.dispatch(Serial(&part(number))));
+        return team::share(parts, &|number| isa.dispatch(Serial(&part(number))));
     }
     meter::note_kernel(isa, &part(0));
     let times = Mutex::new(Vec::with_capacity(parts));
-    team::share(threads, parts, &|number| {
+    team::share(parts, &|number| {
         let start = Instant::now();
         isa.dispatch(Serial(&part(number)));
         // The caller may stand outside of the pool.
@@ -184,4 +202,27 @@ fn share(isa: Isa, product: &Product, threads: usize) {
         times.lock().unwrap_or_else(PoisonError::into_inner).push(time);
     });
     meter::note_parts(threads, times.into_inner().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// Runs a pass over so many values, each of which takes so many cycles, by spans of them: on several threads where that is worth
+/// it.
+pub(super) fn spans(values: usize, cycles: f64, run: &(dyn Fn(Range<usize>) + Sync)) {
+    #[cfg(feature = "rayon")]
+    {
+        let cycles = cycles * values as f64;
+        team::lead(cycles, || {
+            let parts = PARTS * team::worth(cycles);
+            if parts <= PARTS {
+                return run(0..values);
+            }
+            let span = values.div_ceil(parts).next_multiple_of(LINE);
+            let of = |part: usize| part * span..values.min((part + 1) * span);
+            team::share(values.div_ceil(span), &|part| run(of(part)));
+        });
+    }
+    #[cfg(not(feature = "rayon"))]
+    {
+        let _ = cycles;
+        run(0..values);
+    }
 }

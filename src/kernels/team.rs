@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -24,71 +24,65 @@ pub(super) const ALONE: f64 = 2.0 * WORTH_AWAKE;
 const LINGER: Duration = Duration::from_micros(100);
 /// Looks at what the others do, until a thread offers its core to somebody else between them.
 const LOOKS: usize = 100;
-/// Places in a team.
-const SEATS: usize = 64;
 
 thread_local! {
     static LEADER: Leader = Leader { team: Arc::new(Team::new()), threads: Cell::new(0) };
 }
 
+/// Threads with work that others could share.
+static BUSY: Alone<AtomicUsize> = Alone(AtomicUsize::new(0));
+
+/// Two cache lines, which are fetched together, so that nobody waits for what others write to another value.
+#[repr(align(128))]
+struct Alone<T>(T);
+
 /// A thread that shares its work, with those that watch it.
 struct Leader {
     team: Arc<Team>,
-    /// How many are to take part, this one included; 0 while it does not lead.
+    /// How many may take part, this one included; 0 while it does not lead.
     threads: Cell<usize>,
 }
 
-/// Runs `f`, which is predicted to take so many cycles alone, with as many threads at hand as are worth it for what it shares.
+/// Runs `f`, which is predicted to take so many cycles alone, with as many threads at hand as are worth it for what it shares:
+/// those that watch already, or else some of the pool that the caller stands in. Within another `lead`, with that one's.
 pub(crate) fn lead<R: Send>(cycles: f64, f: impl FnOnce() -> R + Send) -> R {
-    if cycles < ALONE {
+    if cycles < ALONE || LEADER.with(Leader::leads) {
         return f();
     }
-    match LEADER.with(|leader| (leader.threads.get(), leader.worth(cycles))) {
-        (0, threads) if threads > 1 => lead_through(threads, f),
-        _ => f(),
-    }
+    let _busy = Counted::new(&BUSY.0);
+    let (threads, most) = LEADER.with(|leader| leader.plan(cycles));
+    lead_through(threads, most, f)
 }
 
-/// Threads that are worth it for work that takes so many cycles alone: of those at hand, or else of the pool that the caller
-/// stands in, but no more than there are cores.
-pub(super) fn worth(cycles: f64) -> usize {
-    LEADER.with(|leader| leader.worth(cycles))
-}
-
-/// Runs all parts, on this thread and on as many others as it leads; if it does not yet, it leads `threads` through this alone.
-pub(super) fn share(threads: usize, parts: usize, run: &(dyn Fn(usize) + Sync)) {
-    let share = || LEADER.with(|leader| leader.team.share(threads, parts, run));
-    match LEADER.with(|leader| leader.threads.get()) {
-        0 => lead_through(threads, share),
-        _ => share(),
-    }
-}
-
-/// Runs `f` while up to `threads` threads, this one included, take part in what it shares.
-fn lead_through<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+/// Runs `f` with up to so many threads at hand; others that watch still may stay if there are then at most `most`.
+pub(crate) fn lead_through<R: Send>(threads: usize, most: usize, f: impl FnOnce() -> R + Send) -> R {
+    /// Ends what the leader begins here.
     struct End;
     impl Drop for End {
         fn drop(&mut self) {
-            LEADER.with(|leader| leader.set(0));
+            LEADER.with(|leader| leader.set(0, 0));
         }
     }
     let team = LEADER.with(|leader| {
-        leader.set(threads);
+        leader.set(threads, most);
         Arc::clone(&leader.team)
     });
     let f = || {
         let _end = End;
         f()
     };
+    if threads < 2 {
+        return f();
+    }
     if rayon::current_thread_index().is_none() {
         // Not by way of the pool, where this thread would wait for another to do its work. Those that come may do so late, and
         // stay longer: whoever calls from outside does so from a loop.
-        let called = &team.crew.called;
+        let called = &team.crew.0.called;
         for _ in called.load(Ordering::Relaxed) + 1..threads {
             called.fetch_add(1, Ordering::Relaxed);
             let team = Arc::clone(&team);
             rayon::spawn(move || {
-                let _called = Counted(&team.crew.called);
+                let _called = Counted(&team.crew.0.called);
                 team.watch(LINGER);
             });
         }
@@ -99,6 +93,16 @@ fn lead_through<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
     result.unwrap_or_else(|| unreachable!("the leader is the first of those who gather"))
 }
 
+/// Threads that this one leads, as far as they are worth it for work that takes so many cycles alone.
+pub(super) fn worth(cycles: f64) -> usize {
+    LEADER.with(|leader| leader.threads.get()).min((cycles / WORTH_AWAKE) as usize)
+}
+
+/// Runs all parts, on this thread and on those that it leads.
+pub(super) fn share(parts: usize, run: &(dyn Fn(usize) + Sync)) {
+    LEADER.with(|leader| leader.team.share(parts, run));
+}
+
 /// Cores that this process may use.
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
@@ -106,73 +110,66 @@ fn cores() -> usize {
 }
 
 impl Leader {
-    fn worth(&self, cycles: f64) -> usize {
-        let awake = (cycles / WORTH_AWAKE) as usize;
-        let threads = self.threads.get();
-        if threads > 0 {
-            return awake.min(threads);
-        }
-        let worth = (cycles / WORTH) as usize;
-        // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
-        let woken = if worth < 2 { worth } else { worth.min(rayon::current_num_threads()).min(cores()) };
-        woken.max(awake.min(self.team.crew.seated.load(Ordering::Relaxed).count_ones() as usize))
+    fn leads(&self) -> bool {
+        self.threads.get() > 0
     }
 
-    /// Begins to lead so many threads, or with 0 ends it.
-    fn set(&self, threads: usize) {
+    /// How many threads are worth it for work that takes so many cycles alone, and how many there may be.
+    fn plan(&self, cycles: f64) -> (usize, usize) {
+        // There are other threads like this one, and cores for all.
+        let most = (cores() / BUSY.0.load(Ordering::Relaxed).max(1)).max(1);
+        let worth = (cycles / WORTH) as usize;
+        // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
+        let woken = if worth < 2 { 1 } else { worth.min(rayon::current_num_threads()) };
+        let watching = self.team.crew.0.watching.load(Ordering::Relaxed);
+        let awake = (1 + watching).min((cycles / WORTH_AWAKE) as usize);
+        (woken.max(awake).min(most), most)
+    }
+
+    fn set(&self, threads: usize, most: usize) {
         self.threads.set(threads);
-        self.team.board.leading.store(threads > 0, Ordering::Release);
+        self.team.board.0.most.store(most, Ordering::Relaxed);
     }
 }
 
 /// What a leader and those that watch it know of each other.
 struct Team {
-    board: Board,
-    crew: Crew,
+    board: Alone<Board>,
+    crew: Alone<Crew>,
 }
 
 /// What the leader writes.
-#[repr(align(128))] // Two cache lines, which are fetched together, so that nobody waits for what others write.
 struct Board {
-    leading: AtomicBool,
+    /// How many threads there may be, 0 while nobody leads.
+    most: AtomicUsize,
     /// Odd while there is a job.
     turn: AtomicUsize,
     job: AtomicPtr<Job<'static>>,
 }
 
-/// What the others write: how many have been called, who is here, and how many may be at the job.
-#[repr(align(128))]
+/// What the others write: how many have been called from outside of the pool, are here, and may be at the job.
 struct Crew {
     called: AtomicUsize,
-    /// Seats taken, a bit each; the lowest is the leader's.
-    seated: AtomicU64,
+    watching: AtomicUsize,
     working: AtomicUsize,
 }
 
-/// Shared work: parts, as many in a row for each seat.
-#[repr(align(128))]
+/// Shared work: parts, each of which somebody takes.
 struct Job<'a> {
-    /// How many of a seat's have been taken.
-    taken: [AtomicUsize; SEATS],
-    seats: usize,
+    next: Alone<AtomicUsize>,
     parts: usize,
     run: &'a (dyn Fn(usize) + Sync),
 }
 
 impl Job<'_> {
-    /// Takes the parts of this seat, so that what it has in its caches from phases before is met again, then those that others
-    /// have not taken.
-    fn work(&self, seat: usize) {
-        for whose in (0..self.seats).map(|other| (seat + other) % self.seats) {
-            let first = |seat| seat * self.parts / self.seats;
-            let parts = first(whose)..first(whose + 1);
-            // Without a look before, whoever has nothing left to do would keep the others from counting.
-            while self.taken[whose].load(Ordering::Relaxed) < parts.len() {
-                let taken = self.taken[whose].fetch_add(1, Ordering::Relaxed);
-                if taken < parts.len() {
-                    (self.run)(parts.start + taken);
-                }
+    /// Takes parts until none is left.
+    fn work(&self) {
+        loop {
+            let part = self.next.0.fetch_add(1, Ordering::Relaxed);
+            if part >= self.parts {
+                return;
             }
+            (self.run)(part);
         }
     }
 }
@@ -189,55 +186,36 @@ impl Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// A place in the team, as long as this lives. Who comes when all are taken shares the last one.
-struct Seat<'a>(usize, &'a AtomicU64);
-
-impl Seat<'_> {
-    fn take(seated: &AtomicU64) -> Seat<'_> {
-        let seat = |bits: u64| bits.trailing_ones().min(SEATS as u32 - 1);
-        let take = |bits| Some(bits | 1 << seat(bits));
-        let before = seated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-        Seat(before.map_or(0, seat) as usize, seated)
-    }
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.1.fetch_and(!(1 << self.0), Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Team {
     fn new() -> Team {
         let zero = || AtomicUsize::new(0);
-        let job = AtomicPtr::new(ptr::null_mut());
         Team {
-            board: Board { leading: AtomicBool::new(false), turn: zero(), job },
-            crew: Crew { called: zero(), seated: AtomicU64::new(1), working: zero() },
+            board: Alone(Board { most: zero(), turn: zero(), job: AtomicPtr::new(ptr::null_mut()) }),
+            crew: Alone(Crew { called: zero(), watching: zero(), working: zero() }),
         }
     }
 
-    fn share(&self, threads: usize, parts: usize, run: &(dyn Fn(usize) + Sync)) {
+    fn share(&self, parts: usize, run: &(dyn Fn(usize) + Sync)) {
         struct Close<'a>(&'a Team);
         impl Drop for Close<'_> {
             fn drop(&mut self) {
-                self.0.board.turn.fetch_add(1, Ordering::SeqCst);
+                self.0.board.0.turn.fetch_add(1, Ordering::SeqCst);
                 let mut looks = 0;
-                while self.0.crew.working.load(Ordering::SeqCst) > 0 {
+                while self.0.crew.0.working.load(Ordering::SeqCst) > 0 {
                     pause(&mut looks);
                 }
             }
         }
-        let taken = [const { AtomicUsize::new(0) }; SEATS];
-        let job = Job { taken, seats: threads.min(SEATS), parts, run };
-        self.board.job.store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
-        self.board.turn.fetch_add(1, Ordering::SeqCst);
+        let Alone(board) = &self.board;
+        let job = Job { next: Alone(AtomicUsize::new(0)), parts, run };
+        board.job.store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
+        board.turn.fetch_add(1, Ordering::SeqCst);
         let _close = Close(self);
-        job.work(0);
+        job.work();
     }
 
     /// Runs `first` on this thread and has so many less one watch, of the pool whoever comes. Nothing of it is allocated.
@@ -250,22 +228,26 @@ impl Team {
         rayon::join(this, || self.gather(others, &mut || self.watch(Duration::ZERO)));
     }
 
-    /// Takes part in every job, until the leader has not led for so long.
+    /// Takes part in every job, until the leader has not led for so long or wants fewer.
     fn watch(&self, linger: Duration) {
-        let seat = Seat::take(&self.crew.seated);
+        let Team { board: Alone(board), crew: Alone(crew) } = self;
+        let _watching = Counted::new(&crew.watching);
         let (mut seen, mut looks, mut idle) = (0, 0, None);
         loop {
-            let turn = self.board.turn.load(Ordering::Relaxed);
+            let (turn, most) = (board.turn.load(Ordering::Relaxed), board.most.load(Ordering::Relaxed));
             if turn % 2 == 1 && turn != seen {
-                let _working = Counted::new(&self.crew.working);
-                if self.board.turn.load(Ordering::SeqCst) == turn {
+                let _working = Counted::new(&crew.working);
+                if board.turn.load(Ordering::SeqCst) == turn {
                     // SAFETY: the job is on the stack of the leader, in `share`, which closes the turn and then waits until
                     // nobody is working before it returns. The turn was still open after this thread was counted in, and
                     // all of this is in one order: so the leader will see it counted.
-                    unsafe { &*self.board.job.load(Ordering::Relaxed) }.work(seat.0);
+                    unsafe { &*board.job.load(Ordering::Relaxed) }.work();
                 }
                 (seen, looks, idle) = (turn, 0, None);
-            } else if self.board.leading.load(Ordering::Relaxed) {
+            } else if most > 0 {
+                if crew.watching.load(Ordering::Relaxed) >= most {
+                    return;
+                }
                 pause(&mut looks);
                 idle = None;
             } else if idle.get_or_insert_with(Instant::now).elapsed() >= linger {
@@ -283,4 +265,72 @@ impl Team {
 fn pause(looks: &mut usize) {
     *looks += 1;
     if *looks < LOOKS { std::hint::spin_loop() } else { std::thread::yield_now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Phases in which each part counts how often it is run.
+    fn phases(count: usize) {
+        for parts in (0..count).map(|phase| phase % 23) {
+            let runs: Vec<_> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+            share(parts, &|part| {
+                runs[part].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(runs.into_iter().all(|runs| runs.into_inner() == 1), "each of {parts} parts once");
+        }
+    }
+
+    const PHASES: usize = if cfg!(miri) { 30 } else { 3000 };
+
+    #[test]
+    fn each_part_is_run_once() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads can be started");
+        for threads in [1, 2, 4, 9] {
+            let lead = || lead_through(threads, usize::MAX, || phases(PHASES));
+            pool.install(lead);
+            lead();
+            // By leaders beside one another, which share the pool.
+            std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(lead))));
+        }
+    }
+
+    #[test]
+    fn threads_from_outside_leave_in_the_end() {
+        lead_through(4, usize::MAX, || phases(PHASES));
+        let crew = LEADER.with(|leader| Arc::clone(&leader.team));
+        while crew.crew.0.called.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(crew.crew.0.watching.load(Ordering::Relaxed), 0);
+    }
+
+    /// With one thread more than there may be, one leaves, and those that stay go on.
+    #[test]
+    fn others_that_are_too_many_leave() {
+        lead_through(3, usize::MAX, || phases(PHASES));
+        lead_through(3, 1, || {
+            let watching = || LEADER.with(|leader| leader.team.crew.0.watching.load(Ordering::Relaxed));
+            while watching() > 0 {
+                std::thread::yield_now();
+            }
+            phases(PHASES);
+        });
+    }
+
+    #[test]
+    fn a_panic_ends_the_lead() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");
+        pool.install(|| {
+            let broken = catch_unwind(AssertUnwindSafe(|| {
+                lead_through(2, usize::MAX, || share(8, &|part| assert_ne!(part, 5, "on purpose")));
+            }));
+            assert!(broken.is_err());
+            assert!(!LEADER.with(Leader::leads));
+            lead_through(2, usize::MAX, || phases(PHASES));
+        });
+    }
 }

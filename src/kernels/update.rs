@@ -2,6 +2,7 @@
 //!
 //! Written for rows of a tile, so that the product that makes a gradient can use it up while it is in L1.
 
+use super::parallel;
 use super::vector::{load_up_to, store_up_to};
 use crate::buffer::LINE;
 use crate::simd::{Body, Isa, Simd};
@@ -172,6 +173,9 @@ pub(super) struct Places {
     second: *mut f32,
 }
 
+// SAFETY: threads that share places update elements of their own: each span is taken once.
+unsafe impl Sync for Places {}
+
 impl Places {
     /// Asks for the optimizer's state of `rows` x `cols` elements, as they lie for [`update_rows`].
     #[inline(always)]
@@ -248,26 +252,32 @@ pub(super) unsafe fn update_rows<S: Simd>(
     }
 }
 
-struct Whole<'a> {
+/// Some of the elements, from `offset` on.
+struct Span<'a> {
     rule: &'a Rule,
     scaling: &'a Scaling,
     grad: &'a [f32],
-    to: Places,
+    to: &'a Places,
+    offset: isize,
 }
 
-impl Body for Whole<'_> {
+impl Body for Span<'_> {
     type Out = ();
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Whole { rule, scaling, grad, to } = self;
-        // SAFETY: `update` has checked that there are as many elements as gradients.
-        unsafe { update_rows(s, (rule, scaling), (grad.as_ptr(), 0), to, (0, 0), (1, grad.len())) }
+        let Span { rule, scaling, grad, to, offset } = self;
+        // SAFETY: `update` has checked that there are as many elements as gradients, and this span is within them.
+        unsafe { update_rows(s, (rule, scaling), (grad.as_ptr(), 0), *to, (offset, 0), (1, grad.len())) }
     }
 }
 
 /// Updates all elements by their gradients.
 pub(crate) fn update(isa: Isa, rule: &Rule, scaling: &Scaling, grad: &[f32], mut tensors: Tensors) {
+    /// Cycles for an element that comes from L2 or from further away, with or without a root and a division.
+    const UPDATE: f64 = 1.0;
     let to = tensors.places(rule, grad.len());
-    isa.dispatch(Whole { rule, scaling, grad, to });
+    parallel::spans(grad.len(), UPDATE, &|span| {
+        isa.dispatch(Span { rule, scaling, grad: &grad[span.clone()], to: &to, offset: span.start as isize });
+    });
 }

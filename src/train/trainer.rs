@@ -172,7 +172,8 @@ impl Trainer {
                 cure: "call accumulate before it, or step instead of both",
             });
         }
-        self.update(op)
+        // As long as it takes to read and write each weight.
+        lead(self.model.cycles(16), || self.update(op))
     }
 
     /// The network as it is now.

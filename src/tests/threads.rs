@@ -1,0 +1,79 @@
+//! Teams of any size, also of more threads than there are cores, which are never led otherwise.
+
+use crate::kernels::lead_through;
+use crate::{
+    Activation, Adam, Clip, Isa, Loss, MatMut, MatRef, Mlp, Optimizer, PackedWeights, Result, Sgd, Targets,
+    Trainer, gemm, linear_packed,
+};
+
+fn numbers(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 300.0 - 1.7).collect()
+}
+
+/// Products whose parts are rows, columns or blocks, in all layouts, with B packed together, packed before, or read in place.
+fn products() -> Result<Vec<f32>> {
+    let mut results = Vec::new();
+    for (m, n, k) in
+        [(401, 70, 33), (70, 401, 33), (130, 150, 70), (1, 3000, 90), (3000, 1, 90), (37, 97, 300)]
+    {
+        let (a, b, bias) = (numbers(m * k), numbers(k * n), numbers(n));
+        for layout in 0..8 {
+            let a = if layout & 1 == 0 { MatRef::new(&a, m, k)? } else { MatRef::new(&a, k, m)?.t() };
+            let b = if layout & 2 == 0 { MatRef::new(&b, k, n)? } else { MatRef::new(&b, n, k)?.t() };
+            let mut c = numbers(m * n);
+            let c_view =
+                if layout & 4 == 0 { MatMut::new(&mut c, m, n)? } else { MatMut::new(&mut c, n, m)?.t() };
+            gemm(0.7, a, b, 0.3, c_view)?;
+            results.extend(&c);
+            let packed = PackedWeights::new(b);
+            linear_packed(a, &packed, Some(&bias), Activation::Silu, MatMut::new(&mut c, m, n)?)?;
+            results.extend(&c);
+        }
+    }
+    Ok(results)
+}
+
+/// Steps whose gradients are used up where they are made, and stored.
+fn steps(optimizer: Optimizer, clip: Clip) -> Result<Vec<f32>> {
+    let (batch, inputs) = (130, 70);
+    let mlp = Mlp::builder(inputs).layer(300, Activation::Gelu).layer(200, Activation::Relu);
+    let mlp = mlp.layer(7, Activation::Identity).seed(1).build()?;
+    let (x, classes) = (numbers(batch * inputs), (0..batch as u32).map(|i| i % 7).collect::<Vec<_>>());
+    let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
+    let mut trainer = Trainer::new(mlp, loss, optimizer)?.with_clip(clip)?;
+    let mut results = Vec::new();
+    for _ in 0..3 {
+        results.push(trainer.step(MatRef::new(&x, batch, inputs)?, Targets::Classes(&classes))?);
+    }
+    for layer in trainer.model().layers() {
+        let (weights, biases) = layer.parts();
+        results.extend(weights.iter().chain(biases));
+    }
+    Ok(results)
+}
+
+fn everything() -> Result<Vec<u32>> {
+    let mut results = products()?;
+    for optimizer in [Sgd::new(0.1).into(), Sgd::new(0.1).momentum(0.9).into(), Adam::new(0.01).into()] {
+        for clip in [Clip::None, Clip::GlobalNorm(0.5)] {
+            results.extend(steps(optimizer, clip)?);
+        }
+    }
+    Ok(results.iter().map(|x| x.to_bits()).collect())
+}
+
+#[test]
+fn teams_of_any_size_have_the_bits_of_one_thread() -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads can be started");
+    for isa in Isa::available() {
+        let alone = isa.pin(|| lead_through(1, usize::MAX, everything))?;
+        for threads in [2, 3, 5, 16, 61] {
+            let team = || isa.pin(|| lead_through(threads, usize::MAX, everything));
+            for (place, result) in [("in a pool", pool.install(team)?), ("outside", team()?)] {
+                let other = result.iter().zip(&alone).position(|(one, other)| one != other);
+                assert_eq!((other, result.len()), (None, alone.len()), "{threads} threads {place} on {isa}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -2,7 +2,8 @@
 //!
 //! A sleeping thread takes longer to wake than most phases last, and a thread of the pool that finds nothing to do falls
 //! asleep. So they are woken once, by the leader on its way into the first phase, and watch for the next one until the leader
-//! is done. It never waits for one that has not come: it works on all parts itself, and only those begun elsewhere must end.
+//! is done, and for a while longer: mostly it soon begins with the next step. It never waits for one that has not come: it
+//! works on all parts itself, and only those begun elsewhere must end.
 
 use std::cell::Cell;
 use std::ptr;
@@ -20,7 +21,7 @@ const WORTH: f64 = 0.6 * WAKE;
 const WORTH_AWAKE: f64 = 10_000.0;
 /// Below so many cycles, one thread is enough, whatever the others do.
 pub(super) const ALONE: f64 = 2.0 * WORTH_AWAKE;
-/// How long a thread watches a leader from outside of the pool that does not lead: about as long as waking it again takes.
+/// How long a thread watches a leader that does not lead: about as long as waking it again takes.
 const LINGER: Duration = Duration::from_micros(100);
 /// Looks at what the others do, until a thread offers its core to somebody else between them.
 const LOOKS: usize = 100;
@@ -45,8 +46,8 @@ struct Leader {
 
 /// Runs `f`, which is predicted to take so many cycles alone, with as many threads at hand as are worth it for what it shares:
 /// those that watch already, or else some of the pool that the caller stands in. Within another `lead`, with that one's.
-pub(crate) fn lead<R: Send>(cycles: f64, f: impl FnOnce() -> R + Send) -> R {
-    if cycles < ALONE || LEADER.with(Leader::leads) {
+pub(crate) fn lead<R>(cycles: f64, f: impl FnOnce() -> R) -> R {
+    if cycles < ALONE || LEADER.with(|leader| leader.threads.get() > 0) {
         return f();
     }
     let _busy = Counted::new(&BUSY.0);
@@ -55,7 +56,7 @@ pub(crate) fn lead<R: Send>(cycles: f64, f: impl FnOnce() -> R + Send) -> R {
 }
 
 /// Runs `f` with up to so many threads at hand; others that watch still may stay if there are then at most `most`.
-pub(crate) fn lead_through<R: Send>(threads: usize, most: usize, f: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn lead_through<R>(threads: usize, most: usize, f: impl FnOnce() -> R) -> R {
     /// Ends what the leader begins here.
     struct End;
     impl Drop for End {
@@ -63,34 +64,12 @@ pub(crate) fn lead_through<R: Send>(threads: usize, most: usize, f: impl FnOnce(
             LEADER.with(|leader| leader.set(0, 0));
         }
     }
-    let team = LEADER.with(|leader| {
+    let _end = End;
+    LEADER.with(|leader| {
         leader.set(threads, most);
-        Arc::clone(&leader.team)
+        leader.call(threads);
     });
-    let f = || {
-        let _end = End;
-        f()
-    };
-    if threads < 2 {
-        return f();
-    }
-    if rayon::current_thread_index().is_none() {
-        // Not by way of the pool, where this thread would wait for another to do its work. Those that come may do so late, and
-        // stay longer: whoever calls from outside does so from a loop.
-        let called = &team.crew.0.called;
-        for _ in called.load(Ordering::Relaxed) + 1..threads {
-            called.fetch_add(1, Ordering::Relaxed);
-            let team = Arc::clone(&team);
-            rayon::spawn(move || {
-                let _called = Counted(&team.crew.0.called);
-                team.watch(LINGER);
-            });
-        }
-        return f();
-    }
-    let (mut f, mut result) = (Some(f), None);
-    team.gather(threads, &mut || result = f.take().map(|f| f()));
-    result.unwrap_or_else(|| unreachable!("the leader is the first of those who gather"))
+    f()
 }
 
 /// Threads that this one leads, as far as they are worth it for work that takes so many cycles alone.
@@ -110,10 +89,6 @@ fn cores() -> usize {
 }
 
 impl Leader {
-    fn leads(&self) -> bool {
-        self.threads.get() > 0
-    }
-
     /// How many threads are worth it for work that takes so many cycles alone, and how many there may be.
     fn plan(&self, cycles: f64) -> (usize, usize) {
         // There are other threads like this one, and cores for all.
@@ -129,6 +104,22 @@ impl Leader {
     fn set(&self, threads: usize, most: usize) {
         self.threads.set(threads);
         self.team.board.0.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Calls as many as are missing. The pool allocates something for each: not for those that are still here.
+    fn call(&self, threads: usize) {
+        let called = &self.team.crew.0.called;
+        for _ in called.load(Ordering::Relaxed) + 1..threads {
+            called.fetch_add(1, Ordering::Relaxed);
+            let team = Arc::clone(&self.team);
+            rayon::spawn(move || {
+                let _called = Counted(&team.crew.0.called);
+                // Nobody may have come, and the leader be done.
+                if !LEADER.with(|leader| Arc::ptr_eq(&leader.team, &team)) {
+                    team.watch();
+                }
+            });
+        }
     }
 }
 
@@ -147,7 +138,7 @@ struct Board {
     job: AtomicPtr<Job<'static>>,
 }
 
-/// What the others write: how many have been called from outside of the pool, are here, and may be at the job.
+/// What the others write: how many have been called, are here, and may be at the job.
 struct Crew {
     called: AtomicUsize,
     watching: AtomicUsize,
@@ -218,18 +209,8 @@ impl Team {
         job.work();
     }
 
-    /// Runs `first` on this thread and has so many less one watch, of the pool whoever comes. Nothing of it is allocated.
-    fn gather(&self, threads: usize, first: &mut (dyn FnMut() + Send)) {
-        let others = threads / 2;
-        if others == 0 {
-            return first();
-        }
-        let this = || self.gather(threads - others, first);
-        rayon::join(this, || self.gather(others, &mut || self.watch(Duration::ZERO)));
-    }
-
-    /// Takes part in every job, until the leader has not led for so long or wants fewer.
-    fn watch(&self, linger: Duration) {
+    /// Takes part in every job, until the leader has not led for long or may have fewer.
+    fn watch(&self) {
         let Team { board: Alone(board), crew: Alone(crew) } = self;
         let _watching = Counted::new(&crew.watching);
         let (mut seen, mut looks, mut idle) = (0, 0, None);
@@ -250,7 +231,7 @@ impl Team {
                 }
                 pause(&mut looks);
                 idle = None;
-            } else if idle.get_or_insert_with(Instant::now).elapsed() >= linger {
+            } else if idle.get_or_insert_with(Instant::now).elapsed() >= LINGER {
                 return;
             } else {
                 // Others may need this thread now.
@@ -299,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_from_outside_leave_in_the_end() {
+    fn threads_leave_in_the_end() {
         lead_through(4, usize::MAX, || phases(PHASES));
         let crew = LEADER.with(|leader| Arc::clone(&leader.team));
         while crew.crew.0.called.load(Ordering::Relaxed) > 0 {
@@ -324,12 +305,13 @@ mod tests {
     #[test]
     fn a_panic_ends_the_lead() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");
+        let led = || LEADER.with(|leader| leader.threads.get());
         pool.install(|| {
             let broken = catch_unwind(AssertUnwindSafe(|| {
-                lead_through(2, usize::MAX, || share(8, &|part| assert_ne!(part, 5, "on purpose")));
+                lead_through(2, usize::MAX, || share(1000, &|_| assert_eq!(led(), 0, "on purpose")));
             }));
-            assert!(broken.is_err());
-            assert!(!LEADER.with(Leader::leads));
+            assert!(broken.is_err(), "the leader has taken a part");
+            assert_eq!(led(), 0);
             lead_through(2, usize::MAX, || phases(PHASES));
         });
     }

@@ -1,6 +1,8 @@
 //! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
 
 use super::gemm::{Epilogue, Product, Rhs};
+#[cfg(feature = "rayon")]
+use super::sweep::BEYOND_L2;
 use super::tile::turned_rows;
 use crate::simd::Simd;
 
@@ -10,6 +12,9 @@ const HALF: f64 = 0.8;
 const MOVE_B: f64 = 0.4;
 const TURN_B: f64 = 0.2;
 const MOVE_C: f64 = 1.0;
+/// The same for a value that comes from beyond L2, or goes there.
+#[cfg(feature = "rayon")]
+const FAR: f64 = 0.3;
 /// What a product of its own must save: its blocks at the edges, and the call.
 const SPLIT: f64 = 2000.0;
 
@@ -73,10 +78,13 @@ impl Product<'_> {
         (saves && tail.is_swapped::<S>()).then(|| (Product { n: whole, ..*self }, tail.swapped(b)))
     }
 
-    /// The cycles it takes on one core.
+    /// The cycles it takes on one core: for the multiply-adds, or for operands that do not stay in its caches.
     #[cfg(feature = "rayon")]
     #[inline(always)]
     pub(super) fn cycles<S: Simd>(&self) -> f64 {
-        if self.is_swapped::<S>() { self.transposed::<S>() } else { self.as_it_is::<S>() }
+        let cycles = if self.is_swapped::<S>() { self.transposed::<S>() } else { self.as_it_is::<S>() };
+        let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
+        let values = m * k + k * n + m * n;
+        if values > BEYOND_L2 as f64 { cycles.max(FAR * values) } else { cycles }
     }
 }

@@ -27,6 +27,9 @@ const PARTS: usize = 4;
 /// Cycles for a value of A or B that comes from a cache further away than L2.
 #[cfg(feature = "rayon")]
 const FETCH: f64 = 0.4;
+/// Steps of k up to which C is shared by whole rows.
+#[cfg(feature = "rayon")]
+const FEW_STEPS: usize = 8;
 /// Cycles for a value of A that is copied.
 #[cfg(feature = "rayon")]
 const COPY: f64 = 1.0;
@@ -163,6 +166,10 @@ fn grid(product: &Product, threads: usize) -> (usize, usize) {
         let across = parts / down;
         (m.div_ceil(down), n.div_ceil(across).next_multiple_of(PANEL).min(n))
     };
+    // With few steps most of the time goes for writing C, which is fastest along whole rows.
+    if k <= FEW_STEPS && m >= parts {
+        return (m.div_ceil(parts), n);
+    }
     // Where A is transposed, each part copies its rows.
     let fetch_a = if product.a.col == 1 { FETCH } else { FETCH + COPY };
     let cycles = |(rows, cols): (usize, usize)| {

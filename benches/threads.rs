@@ -22,7 +22,7 @@ fn pools() -> Vec<(String, ThreadPool)> {
     sizes.into_iter().map(pool).collect()
 }
 
-/// Microseconds until a sleeping worker begins with what it is woken for: what `src/kernels/parallel.rs` weighs products
+/// Microseconds until a sleeping worker begins with what it is woken for: what `src/kernels/team.rs` weighs work
 /// against. Median of 301.
 fn wake() -> f64 {
     let pool = ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");

@@ -31,11 +31,11 @@ thread_local! {
 }
 
 /// Threads with work that others could share.
-static BUSY: Alone<AtomicUsize> = Alone(AtomicUsize::new(0));
+static BUSY: Padded<AtomicUsize> = Padded(AtomicUsize::new(0));
 
 /// Two cache lines, which are fetched together, so that nobody waits for what others write to another value.
 #[repr(align(128))]
-struct Alone<T>(T);
+struct Padded<T>(T);
 
 /// A thread that shares its work, with those that watch it.
 struct Leader {
@@ -125,8 +125,8 @@ impl Leader {
 
 /// What a leader and those that watch it know of each other.
 struct Team {
-    board: Alone<Board>,
-    crew: Alone<Crew>,
+    board: Padded<Board>,
+    crew: Padded<Crew>,
 }
 
 /// What the leader writes.
@@ -147,7 +147,7 @@ struct Crew {
 
 /// Shared work: parts, each of which somebody takes.
 struct Job<'a> {
-    next: Alone<AtomicUsize>,
+    next: Padded<AtomicUsize>,
     parts: usize,
     run: &'a (dyn Fn(usize) + Sync),
 }
@@ -185,8 +185,8 @@ impl Team {
     fn new() -> Team {
         let zero = || AtomicUsize::new(0);
         Team {
-            board: Alone(Board { most: zero(), turn: zero(), job: AtomicPtr::new(ptr::null_mut()) }),
-            crew: Alone(Crew { called: zero(), watching: zero(), working: zero() }),
+            board: Padded(Board { most: zero(), turn: zero(), job: AtomicPtr::new(ptr::null_mut()) }),
+            crew: Padded(Crew { called: zero(), watching: zero(), working: zero() }),
         }
     }
 
@@ -201,8 +201,8 @@ impl Team {
                 }
             }
         }
-        let Alone(board) = &self.board;
-        let job = Job { next: Alone(AtomicUsize::new(0)), parts, run };
+        let Padded(board) = &self.board;
+        let job = Job { next: Padded(AtomicUsize::new(0)), parts, run };
         board.job.store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
         board.turn.fetch_add(1, Ordering::SeqCst);
         let _close = Close(self);
@@ -211,7 +211,7 @@ impl Team {
 
     /// Takes part in every job, until the leader has not led for long or may have fewer.
     fn watch(&self) {
-        let Team { board: Alone(board), crew: Alone(crew) } = self;
+        let Team { board: Padded(board), crew: Padded(crew) } = self;
         let _watching = Counted::new(&crew.watching);
         let (mut seen, mut looks, mut idle) = (0, 0, None);
         loop {
@@ -229,12 +229,15 @@ impl Team {
                 if crew.watching.load(Ordering::Relaxed) >= most {
                     return;
                 }
+                // Between phases others may need this thread: whoever shares the pool with a leader must get on.
+                if looks % LOOKS == 0 {
+                    rayon::yield_now();
+                }
                 pause(&mut looks);
                 idle = None;
             } else if idle.get_or_insert_with(Instant::now).elapsed() >= LINGER {
                 return;
             } else {
-                // Others may need this thread now.
                 rayon::yield_now();
                 std::hint::spin_loop();
             }
@@ -300,6 +303,33 @@ mod tests {
             }
             phases(PHASES);
         });
+    }
+
+    /// Work of others in the same pool is done while a leader keeps all of its threads.
+    #[test]
+    fn others_have_their_turn() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads can be started");
+        let (turns, begin) = (AtomicUsize::new(0), Instant::now());
+        let (leading, done) = (&AtomicUsize::new(0), &turns);
+        pool.in_place_scope(|scope| {
+            scope.spawn(move |_| {
+                lead_through(9, usize::MAX, || {
+                    while done.load(Ordering::Relaxed) < 10 && begin.elapsed() < Duration::from_secs(20) {
+                        phases(100);
+                        leading.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            });
+            while leading.load(Ordering::Relaxed) < 10 {
+                std::thread::yield_now();
+            }
+            for _ in 0..10 {
+                scope.spawn(|_| {
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        });
+        assert!(begin.elapsed() < Duration::from_secs(20), "they waited for the leader");
     }
 
     #[test]

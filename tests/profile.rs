@@ -6,7 +6,7 @@ mod common;
 use std::time::Instant;
 
 use common::{Numbers, alone, same};
-use percycle::profile::{Bound, Clock, Entry, Machine, Phase, Report, kernel_of, record};
+use percycle::profile::{Bound, Clock, Entry, Kernel, Machine, Phase, Report, kernel_of, record};
 use percycle::{
     Activation, Adam, Isa, Loss, Matrix, Mlp, Optimizer, PackedWeights, Result, Sgd, Targets, Trainer,
     linear_packed, matmul,
@@ -322,12 +322,17 @@ fn two_instruction_sets_explain_themselves() {
     check_json(&report);
 }
 
+/// The kernel of a product on one thread: parts for several may have another.
+fn kernel(isa: Isa, product: impl FnOnce() + Send) -> Kernel {
+    alone(|| kernel_of(|| isa.pin(product)).1).unwrap()
+}
+
 #[test]
 fn a_tiny_product_goes_row_by_row() {
     let (a, b, mut c) = (Matrix::zeros(2, 3), Matrix::zeros(3, 2), Matrix::zeros(2, 2));
     for isa in Isa::available() {
-        let kernel = kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1;
-        assert_eq!(kernel.unwrap().to_string(), format!("{isa} 1x{}", isa.lanes().min(8)));
+        let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());
+        assert_eq!(kernel.to_string(), format!("{isa} 1x{}", isa.lanes().min(8)));
     }
 }
 
@@ -336,8 +341,8 @@ fn a_tiny_product_goes_row_by_row() {
 fn last_columns_are_not_in_the_tile() {
     let (a, b, mut c) = (Matrix::zeros(6, 2000), Matrix::zeros(2000, 33), Matrix::zeros(6, 33));
     for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
-        let kernel = kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1;
-        assert_eq!(kernel.unwrap().to_string(), format!("{isa} 6x32"));
+        let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());
+        assert_eq!(kernel.to_string(), format!("{isa} 6x32"));
     }
 }
 
@@ -357,17 +362,17 @@ fn tiles_by_how_b_lies() {
         let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, n), Matrix::zeros(m, n));
         for isa in Isa::available() {
             let (rows, cols) = if isa.lanes() == 16 { avx512 } else { avx2 };
-            let kernel = kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1;
-            assert_eq!(kernel.unwrap().to_string(), format!("{isa} {rows}x{cols}"), "{m}x{n}x{k}");
+            let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());
+            assert_eq!(kernel.to_string(), format!("{isa} {rows}x{cols}"), "{m}x{n}x{k}");
         }
     }
     let (x, w, mut y) = (Matrix::zeros(60, 40), Matrix::zeros(40, 144), Matrix::zeros(60, 144));
     let w = PackedWeights::new(w.view());
     for isa in Isa::available() {
         let mut product = || linear_packed(x.view(), &w, None, Activation::Identity, y.view_mut()).unwrap();
-        let kernel = kernel_of(|| isa.pin(&mut product)).1;
+        let kernel = kernel(isa, &mut product);
         let tile = if isa.lanes() == 16 { "12x32" } else { "6x16" };
-        assert_eq!(kernel.unwrap().to_string(), format!("{isa} {tile}"));
+        assert_eq!(kernel.to_string(), format!("{isa} {tile}"));
     }
 }
 
@@ -383,8 +388,7 @@ fn long_rows_stream() {
     for ((m, n, k), avx512, others) in few_rows.into_iter().chain(few_steps).chain(beyond_l2) {
         let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, n), Matrix::zeros(m, n));
         for isa in Isa::available() {
-            let kernel =
-                kernel_of(|| isa.pin(|| matmul(a.view(), b.view(), c.view_mut()).unwrap())).1.unwrap();
+            let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());
             let rows = if isa.lanes() == 16 { avx512 } else { others };
             let streams = (kernel.rows, kernel.cols) == (rows, isa.lanes());
             assert_eq!(streams, rows > 0, "{m}x{n}x{k} {kernel}");

@@ -12,7 +12,7 @@ mod nn;
 mod product;
 pub mod profile;
 mod simd;
-#[cfg(test)]
+#[cfg(all(test, any(target_arch = "x86_64", feature = "rayon")))]
 mod tests;
 mod train;
 

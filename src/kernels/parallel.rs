@@ -41,12 +41,11 @@ const COPY: f64 = 1.0;
 // Inlined, as its callers are: a small product would spend most of its time on handing the operands on.
 #[inline(always)]
 pub(super) unsafe fn run(isa: Isa, product: &Product) {
-    let watched = meter::watched();
     if product.m == 0 || product.n == 0 {
         return;
     }
     if let Some(tiny) = Tiny::of(product) {
-        if watched {
+        if meter::watched() {
             meter::note_kernel(isa, &{ *product });
         }
         return isa.dispatch(&tiny);
@@ -120,14 +119,14 @@ impl Body for ColumnsPacked<'_> {
 #[cfg(feature = "rayon")]
 fn split(isa: Isa, product: &Product, threads: usize) {
     let Product { m, n, k, .. } = *product;
-    let (rows, _) = grid(product, threads);
-    let together = if rows < m { isa.dispatch(ColumnsPacked(product)) } else { None };
-    let Some(block) = together else { return share(isa, product, threads) };
+    let whole = grid(product, threads);
+    let together = if whole.0 < m { isa.dispatch(ColumnsPacked(product)) } else { None };
+    let Some(block) = together else { return share(isa, product, threads, whole) };
     let mut buffer = scratch::take(Use::Shared, packed_len(k, block));
     for col in (0..n).step_by(block) {
         let part = product.part((0, m), (col, block.min(n - col)));
         pack(isa, &part, threads, &mut buffer);
-        share(isa, &Product { b: Rhs::Packed(buffer.as_ptr()), ..part }, threads);
+        share(isa, &Product { b: Rhs::Packed(buffer.as_ptr()), ..part }, threads, grid(&part, threads));
     }
     scratch::give_back(Use::Shared, buffer);
 }
@@ -181,14 +180,13 @@ fn grid(product: &Product, threads: usize) -> (usize, usize) {
     ways.min_by(|one, other| cycles(*one).total_cmp(&cycles(*other))).unwrap_or((m, n))
 }
 
-/// Splits C into parts and runs them on the pool.
+/// Splits C into parts of so many rows and columns, and runs them on the threads.
 #[cfg(feature = "rayon")]
-fn share(isa: Isa, product: &Product, threads: usize) {
+fn share(isa: Isa, product: &Product, threads: usize, (rows, cols): (usize, usize)) {
     use std::sync::{Mutex, PoisonError};
     use std::time::Instant;
 
     let (m, n) = (product.m, product.n);
-    let (rows, cols) = grid(product, threads);
     let across = n.div_ceil(cols);
     let part = |part: usize| {
         let (row, col) = (part / across * rows, part % across * cols);

@@ -1,8 +1,8 @@
 //! The body for x86-64 CPUs without FMA. No CPU that tests run on chooses it, so they cannot pin it from outside.
 
+use super::{into_numbers, numbers, stored};
 use crate::{
-    Activation, Adam, Isa, Loss, MatMut, MatRef, Matrix, Mlp, Optimizer, Result, Sgd, Targets, Trainer, gemm,
-    linear,
+    Activation, Adam, Isa, Loss, MatMut, Matrix, Mlp, Optimizer, Result, Sgd, Targets, Trainer, linear,
 };
 
 const ACTIVATIONS: [Activation; 8] = [
@@ -16,22 +16,14 @@ const ACTIVATIONS: [Activation; 8] = [
     Activation::Silu,
 ];
 
-fn numbers(n: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 300.0 - 1.7).collect()
-}
-
 /// Products of each layout, activations and training steps, as bits.
 fn everything() -> Result<Vec<u32>> {
     let mut results = Vec::new();
     for (m, n, k) in [(1, 1, 1), (2, 3, 2), (5, 9, 0), (7, 40, 3), (13, 1, 31), (14, 33, 70), (40, 90, 20)] {
         let (a, b, bias) = (numbers(m * k), numbers(k * n), numbers(n));
         for (layout, activation) in ACTIVATIONS.into_iter().enumerate() {
-            let a = if layout & 1 == 0 { MatRef::new(&a, m, k)? } else { MatRef::new(&a, k, m)?.t() };
-            let b = if layout & 2 == 0 { MatRef::new(&b, k, n)? } else { MatRef::new(&b, n, k)?.t() };
-            let mut c = numbers(m * n);
-            let c_view =
-                if layout & 4 == 0 { MatMut::new(&mut c, m, n)? } else { MatMut::new(&mut c, n, m)?.t() };
-            gemm(0.7, a, b, 0.3, c_view)?;
+            let (a, b) = (stored(&a, m, k, layout & 1 != 0)?, stored(&b, k, n, layout & 2 != 0)?);
+            let mut c = into_numbers(a, b, layout & 4 != 0)?;
             results.extend(&c);
             linear(a, b, Some(&bias), activation, MatMut::new(&mut c, m, n)?)?;
             results.extend(&c);

@@ -1,14 +1,11 @@
 //! Teams of any size, also of more threads than there are cores, which are never led otherwise.
 
+use super::{into_numbers, numbers, stored};
 use crate::kernels::lead_through;
 use crate::{
     Activation, Adam, Clip, Isa, Loss, MatMut, MatRef, Mlp, Optimizer, PackedWeights, Result, Sgd, Targets,
-    Trainer, gemm, linear_packed,
+    Trainer, linear_packed,
 };
-
-fn numbers(n: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919 + 13) % 1009) as f32 / 300.0 - 1.7).collect()
-}
 
 /// Products whose parts are rows, columns or blocks, in all layouts, with B packed together, packed before, or read in place.
 fn products() -> Result<Vec<f32>> {
@@ -18,12 +15,8 @@ fn products() -> Result<Vec<f32>> {
     {
         let (a, b, bias) = (numbers(m * k), numbers(k * n), numbers(n));
         for layout in 0..8 {
-            let a = if layout & 1 == 0 { MatRef::new(&a, m, k)? } else { MatRef::new(&a, k, m)?.t() };
-            let b = if layout & 2 == 0 { MatRef::new(&b, k, n)? } else { MatRef::new(&b, n, k)?.t() };
-            let mut c = numbers(m * n);
-            let c_view =
-                if layout & 4 == 0 { MatMut::new(&mut c, m, n)? } else { MatMut::new(&mut c, n, m)?.t() };
-            gemm(0.7, a, b, 0.3, c_view)?;
+            let (a, b) = (stored(&a, m, k, layout & 1 != 0)?, stored(&b, k, n, layout & 2 != 0)?);
+            let mut c = into_numbers(a, b, layout & 4 != 0)?;
             results.extend(&c);
             let packed = PackedWeights::new(b);
             linear_packed(a, &packed, Some(&bias), Activation::Silu, MatMut::new(&mut c, m, n)?)?;

@@ -300,8 +300,9 @@ fn long_rows() {
     }
 }
 
-/// Few rows beside a B that lies by columns, and few columns beside an A that lies by rows: it is transposed on the way, 16
-/// or 8 columns and steps of k at once. With few columns, C is reached by way of a buffer.
+/// Few rows beside a B that lies by columns, and few columns beside an A that lies by rows: it is transposed on the way, through
+/// memory or, for one or two, in registers, where columns lie pages apart or not and the last tile may have columns of the one before. With
+/// few columns, C is reached by way of a buffer.
 #[test]
 fn few_rows_or_columns() {
     let mut numbers = Numbers::new(14);
@@ -309,6 +310,12 @@ fn few_rows_or_columns() {
         for (many, k) in [(27, 5), (70, 16), (37, 33), (64, 96), (50, 71)] {
             starts_and_activations(&mut numbers, (few, many, k), [0, 1, 0]);
             starts_and_activations(&mut numbers, (many, few, k), [0, 0, 0]);
+        }
+        if few <= 2 {
+            for (many, k) in [(16, 40), (33, 1024), (57, 1024), (90, 25)] {
+                starts_and_activations(&mut numbers, (few, many, k), [0, 1, 0]);
+                starts_and_activations(&mut numbers, (many, few, k), [0, 0, 0]);
+            }
         }
         starts_and_activations(&mut numbers, (few, 39, 50), [2, 3, 2]);
         starts_and_activations(&mut numbers, (39, few, 50), [2, 3, 2]);

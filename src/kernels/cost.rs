@@ -16,7 +16,7 @@ const MOVE_C: f64 = 1.0;
 #[cfg(feature = "rayon")]
 const FAR: f64 = 0.3;
 /// What a product of its own must save: its blocks at the edges, and the call.
-const SPLIT: f64 = 2000.0;
+const SPLIT: f64 = 1300.0;
 
 /// Cycles of an `m` x `n` x `k` product.
 #[inline(always)]

@@ -9,7 +9,6 @@ use super::gemm::{Product, Rhs};
 use super::short::{OneTile, Tiny, Turning};
 use super::stack::Cover;
 use super::stream::Streaming;
-use super::tile::turned_kernel;
 use crate::simd::{Body, Isa, Simd};
 
 thread_local! {
@@ -104,7 +103,7 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
         let (m, n) = (product.m, product.n);
         match (Streaming::of::<S>(product), Turning::of::<S>(product)) {
             (Some(streaming), _) if !one => (streaming.rows, S::LANES),
-            (_, Some(_)) if !one => (m, turned_kernel::<S>(m).1 * S::LANES),
+            (_, Some(turning)) if !one => (m, turning.next::<S>(0).2),
             _ => {
                 let b_in_place = product.reads_b_in_place::<S>();
                 Cover::of::<S>((m, n, product.k), product.a.row, b_in_place).tile::<S>()

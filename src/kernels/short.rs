@@ -8,8 +8,10 @@ use super::math::{gate, leaky};
 use super::pack::{Operand, transpose};
 use super::stack::rows_for;
 use super::sweep::CLOSE;
-use super::tile::{Finish, PANEL, Start, Tile, descended, kernel, turned_kernel, turned_rows};
-use crate::buffer::CacheLine;
+use super::tile::{
+    Finish, Kernel, PANEL, Start, Tile, descended, kernel, turned_in_registers, turned_kernel, turned_rows,
+};
+use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
 /// Steps of k of a B that is transposed for a product of one tile.
@@ -17,6 +19,9 @@ const TURNED: usize = 64;
 
 /// Values in the largest tile that transposes B on the way.
 const TURNED_TILE: usize = 12 * 16;
+
+/// Values of an A that is copied so that it is contiguous over k (8 KiB).
+const COPIED: usize = 2048;
 
 /// Rows times steps of k up to which a product is [`Tiny`].
 const TINY: usize = 24;
@@ -307,6 +312,30 @@ impl<'a> Turning<'a> {
             _ => None,
         }
     }
+
+    /// The kernel in registers for the columns from `j` on, if there is one, and how many it takes.
+    #[inline(always)]
+    fn in_registers<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
+        let Turning { p, b } = self;
+        turned_in_registers::<S>(p.m, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col)
+            .filter(|_| p.a.col == 1 || p.m.saturating_mul(p.k) <= COPIED)
+    }
+
+    /// The kernel for the columns from `j` on, from where it takes them, and how many at most. Some may be computed once more, so that
+    /// a kernel has all of its columns.
+    #[inline(always)]
+    pub(super) fn next<S: Simd>(&self, j: usize) -> (Kernel<S>, usize, usize) {
+        let p = self.p;
+        if let Some((kernel, cols)) = self.in_registers::<S>(j) {
+            let first = j.min(p.n - cols);
+            // What begins at C cannot begin there twice.
+            if first == j || !matches!(p.start, Start::Scaled(_)) {
+                return (kernel, first, cols);
+            }
+        }
+        let (kernel, cols) = turned_kernel::<S>(p.m);
+        (kernel, j, cols)
+    }
 }
 
 impl Body for Turning<'_> {
@@ -316,12 +345,22 @@ impl Body for Turning<'_> {
     fn call<S: Simd>(self, s: S) {
         let Turning { p, b } = self;
         let (finish, rest) = split(p, true);
-        let (kernel, vectors) = turned_kernel::<S>(p.m);
-        assert!(p.m * vectors * S::LANES <= TURNED_TILE, "the buffer holds the largest tile");
         // Rows of C that are not contiguous: a few outputs, the factors having changed places.
         let staged = p.c_col != 1;
         let mut buffer = MaybeUninit::<[CacheLine; TURNED_TILE / 16]>::uninit();
-        for j in (0..p.n).step_by(vectors * S::LANES) {
+        let mut a = p.a;
+        let mut copy = MaybeUninit::<[CacheLine; COPIED / LINE]>::uninit();
+        if a.col != 1 && self.in_registers::<S>(0).is_some() {
+            let to: *mut f32 = copy.as_mut_ptr().cast();
+            // SAFETY: A has these elements, and the copy is as large.
+            unsafe { transpose(s, a, (p.m, p.k), to, (1, p.k as isize)) };
+            a = Operand { ptr: to, row: p.k as isize, col: 1 };
+        }
+        let mut next = 0;
+        while next < p.n {
+            let (kernel, j, width) = self.next::<S>(next);
+            let cols = width.min(p.n - j);
+            assert!(p.m * width <= TURNED_TILE, "the buffer holds the largest tile");
             let c = p.c.wrapping_offset(j as isize * p.c_col);
             let columns = Columns { ptr: b.at(0, j).ptr, k: 1, panel: b.col };
             let start = match p.start {
@@ -333,13 +372,9 @@ impl Body for Turning<'_> {
                 other => other,
             };
             // Nothing is asked for ahead: each column is a stream, which the hardware foresees.
-            let cols = (p.n - j).min(vectors * S::LANES);
-            let (to, to_row) = if staged {
-                (buffer.as_mut_ptr().cast(), (vectors * S::LANES) as isize)
-            } else {
-                (c, p.c_row)
-            };
-            let tile = last_tile(p.a, p.k, columns, (to, to_row, cols), start, finish);
+            let (to, to_row) =
+                if staged { (buffer.as_mut_ptr().cast(), width as isize) } else { (c, p.c_row) };
+            let tile = last_tile(a, p.k, columns, (to, to_row, cols), start, finish);
             let done = Done { p, tile: &tile, rows: p.m, c, offset: p.offset + j as isize * p.c_col };
             // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract; so do the epilogue's
             // matrices, which lie like C. The buffer holds the largest tile.
@@ -348,6 +383,7 @@ impl Body for Turning<'_> {
                 kernel(s, &tile);
                 done.finish(s, rest, staged);
             }
+            next = j + cols;
         }
     }
 }

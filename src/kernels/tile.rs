@@ -22,9 +22,11 @@ pub(super) const PANEL: usize = 32;
 /// Steps of k from which four of them move the pointers into A once, where the registers allow it: a core that runs two
 /// threads takes in half as many instructions for each. With fewer, one more loop to leave takes longer than that saves.
 const MANY: usize = 16;
-/// Values between rows of B up to which they do: a page. (Further apart they lost up to a third: by measurement, the cause is
+/// Values in a page of memory.
+const PAGE: isize = 1024;
+/// Values between rows of B up to which they do. (Further apart they lost up to a third: by measurement, the cause is
 /// not known.)
-const NEAR: isize = 1024;
+const NEAR: isize = PAGE;
 
 /// Rows of B that are asked for before their step comes: no more than L1 has ways, as all may fall into one set.
 const AHEAD: isize = 8;
@@ -103,11 +105,15 @@ trait Reads {
     /// B lies by columns, each contiguous over k and `b_panel` after the one before: they are transposed a few steps ahead
     /// of their use. (16 of them at most: more would be more streams than the hardware foresees.)
     const TRANSPOSES: bool = false;
+    /// B lies likewise, and so many times four steps of it are transposed in registers. (Not 0: all columns exist, and A is
+    /// contiguous over k.)
+    const FOURS: usize = 0;
 }
 
 struct Whole;
 struct Masked;
 struct Transposing;
+struct InRegisters<const FOURS: usize>;
 
 impl Reads for Whole {
     const WHOLE: bool = true;
@@ -117,6 +123,11 @@ impl Reads for Masked {}
 
 impl Reads for Transposing {
     const TRANSPOSES: bool = true;
+}
+
+impl<const FOURS: usize> Reads for InRegisters<FOURS> {
+    const WHOLE: bool = true;
+    const FOURS: usize = FOURS;
 }
 
 struct TileBody<'a, R, const ROWS: usize, const NV: usize>(&'a Tile<'a>, PhantomData<R>);
@@ -197,7 +208,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         let (mut b, mut b_k, mut b_next, mut c_next) = (t.b, t.b_k, t.b_next, t.c_next);
         macro_rules! b {
             ($j:expr) => {{
-                if R::TRANSPOSES {
+                if R::TRANSPOSES || R::FOURS > 0 {
                     // SAFETY: the buffer of transposed columns holds whole vectors.
                     unsafe { s.load(b.wrapping_add($j * S::LANES)) }
                 } else {
@@ -291,7 +302,43 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 c_next = c_next.wrapping_offset(t.c_next_row);
             }};
         }
-        if R::TRANSPOSES {
+        if R::FOURS > 0 {
+            let steps = const { 4 * R::FOURS };
+            let mut from = [t.b; NV];
+            for j in 0..NV {
+                from[j] = s.held(t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel));
+            }
+            let mut left = t.k;
+            while left >= steps {
+                for j in 0..NV {
+                    for four in 0..R::FOURS {
+                        // SAFETY: these columns exist for these steps.
+                        let columns = unsafe { s.columns(from[j].wrapping_add(4 * four), t.b_panel) };
+                        for p in 0..4 {
+                            each_row!(i, {
+                                acc[i][j] = s.fma(a!(i, 4 * four + p), columns[p], acc[i][j]);
+                            });
+                        }
+                    }
+                }
+                for j in 0..NV {
+                    from[j] = s.held(from[j].wrapping_add(steps));
+                }
+                a[0] = s.held(a[0].wrapping_add(steps));
+                left -= steps;
+            }
+            if left > 0 {
+                let mut rows = MaybeUninit::<[CacheLine; LINE]>::uninit();
+                b = rows.as_mut_ptr().cast();
+                b_k = (NV * S::LANES) as isize;
+                for j in 0..NV {
+                    let to = rows.as_mut_ptr().cast::<f32>().wrapping_add(j * S::LANES);
+                    // SAFETY: as above; fewer than LANES steps of at most four vectors are fewer values than the buffer has.
+                    unsafe { s.transpose((S::LANES, left), from[j], t.b_panel, to, b_k) };
+                }
+                steps!(left,);
+            }
+        } else if R::TRANSPOSES {
             // Rows of a block of steps, and of the next.
             let mut rows = MaybeUninit::<[[CacheLine; LINE]; 2]>::uninit();
             let mut between = MaybeUninit::<[CacheLine; LINE]>::uninit();
@@ -510,13 +557,14 @@ pub(super) const fn turned_rows<S: Simd>() -> usize {
     if S::TILE_ROWS <= 6 { 6 } else { 12 }
 }
 
-/// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its vectors.
+/// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its columns, of which not all need
+/// exist.
 pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
     macro_rules! by_rows {
         (two: $($two:literal)*; one: $($one:literal)+) => {
             match rows {
-                $($two => (tile::<S, Transposing, $two, 2>, 2),)*
-                $($one => (tile::<S, Transposing, $one, 1>, 1),)+
+                $($two => (tile::<S, Transposing, $two, 2>, 2 * S::LANES),)*
+                $($one => (tile::<S, Transposing, $one, 1>, S::LANES),)+
                 _ => unreachable!("no tile of {rows} rows transposes"),
             }
         };
@@ -526,4 +574,55 @@ pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
     } else {
         by_rows!(two: ; one: 1 2 3 4 5 6 7 8 9 10 11 12)
     }
+}
+
+/// A body for half vectors, compiled for the instruction set of the whole: it has more registers.
+struct OnHalf<B>(B);
+
+impl<B: Body> Body for OnHalf<B> {
+    type Out = B::Out;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) -> B::Out {
+        self.0.call(s.half())
+    }
+}
+
+/// # Safety
+/// As for [`tile`], with `NV` half vectors of columns that all exist.
+unsafe fn turned<S: Simd, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
+    // A row of a cache line's half at once, if there are registers for it.
+    if const { S::TILE_ROWS > 6 } {
+        s.run_outlined(OnHalf(TileBody::<InRegisters<2>, ROWS, NV>(tile, PhantomData)));
+    } else {
+        s.run_outlined(OnHalf(TileBody::<InRegisters<1>, ROWS, NV>(tile, PhantomData)));
+    }
+}
+
+/// The kernel that transposes B in registers for the next of `n` columns, of which about `left` half vectors are left, and how many it
+/// takes, which all exist: if there is one for so many rows. A is contiguous over k, and columns of B are `b_col` apart. (Cores
+/// that shuffle one whole vector in a cycle shuffle two half ones; with more rows, it is the multiply-adds that take the time.)
+pub(super) fn turned_in_registers<S: Simd>(
+    rows: usize,
+    left: usize,
+    n: usize,
+    b_col: isize,
+) -> Option<(Kernel<S>, usize)> {
+    // Columns that lie whole pages apart share a set of L1: the more of them, the sooner one is gone before its line is used up.
+    let apart = b_col % PAGE != 0;
+    let narrow = const { S::TILE_ROWS <= 6 };
+    // As many as hide the latency of their chains, and so that no single one is left over.
+    let vectors = match left {
+        4 if apart && rows == 1 => 4,
+        3.. if apart && rows == 1 => 3,
+        _ => 2,
+    };
+    let (kernel, vectors): (Kernel<S>, usize) = match (rows, vectors.min(n / S::Half::LANES)) {
+        (1, 4) => (turned::<S, 1, 4>, 4),
+        (1, 3) => (turned::<S, 1, 3>, 3),
+        (1, 2) if apart || narrow => (turned::<S, 1, 2>, 2),
+        (2, 2) if narrow => (turned::<S, 2, 2>, 2),
+        _ => return None,
+    };
+    Some((kernel, vectors * S::Half::LANES))
 }

@@ -128,6 +128,21 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         to_row: isize,
     );
 
+    /// Reads four values from each of `LANES` rows, `row` apart, and returns them by columns: a vector for each, without the way
+    /// through memory where the instruction set has such a way.
+    ///
+    /// # Safety
+    /// Those values can be read.
+    #[inline(always)]
+    unsafe fn columns(self, from: *const f32, row: isize) -> [Self::V; 4] {
+        let mut columns = [self.splat(0.0); 4];
+        // SAFETY: the caller's; four vectors are four rows of LANES values.
+        unsafe {
+            self.transpose((Self::LANES, 4), from, row, columns.as_mut_ptr().cast(), Self::LANES as isize)
+        };
+        columns
+    }
+
     /// The same pointer, about which the compiler knows nothing more: it stays in its register. (Where rows lie a distance
     /// apart that is no constant, it would make a pointer for each, more than there are registers.)
     #[inline(always)]

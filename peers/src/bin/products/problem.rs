@@ -18,6 +18,8 @@ impl Lying {
         if self.transposed { (1, self.rows) } else { (self.cols, 1) }
     }
 
+    // Inlined, as where a program makes its views: a `Result` that comes back through memory takes as long as a small product.
+    #[inline]
     fn view(self, data: &[f32]) -> percycle::Result<MatRef<'_>> {
         let (row_stride, col_stride) = self.strides();
         MatRef::strided(data, self.rows, self.cols, row_stride, col_stride)
@@ -63,11 +65,13 @@ impl Problem {
     }
 
     /// percycle's view of A.
+    #[inline]
     pub fn view_a(&self) -> percycle::Result<MatRef<'_>> {
         self.lying_a.view(self.a())
     }
 
     /// percycle's view of B.
+    #[inline]
     pub fn view_b(&self) -> percycle::Result<MatRef<'_>> {
         self.lying_b.view(self.b())
     }

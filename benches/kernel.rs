@@ -11,7 +11,7 @@ use common::{criterion, matrix};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use percycle::{Isa, Matrix, PackedWeights, matmul};
 
-/// Rows of tiles and vectors in each, from the full tile to the widest: what `src/kernels/tile.rs` has for 32 vector
+/// Rows of tiles and vectors in each, from the full tile to the widest: what `src/kernels/shapes.rs` has for 32 vector
 /// registers (AVX-512), and for 16.
 fn tiles(isa: Isa) -> &'static [(usize, usize)] {
     if isa.name() == "avx512" {

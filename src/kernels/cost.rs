@@ -1,9 +1,9 @@
 //! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
 
 use super::gemm::{Epilogue, Product, Rhs};
+use super::shapes::turned_rows;
 #[cfg(feature = "rayon")]
 use super::sweep::BEYOND_L2;
-use super::tile::turned_rows;
 use crate::simd::Simd;
 
 // In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,

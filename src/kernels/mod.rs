@@ -16,6 +16,7 @@ mod peak;
 pub(crate) mod reduce;
 pub(crate) mod scratch;
 mod sgemm;
+mod shapes;
 mod short;
 mod stack;
 mod stream;

@@ -6,11 +6,10 @@ use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::math::{gate, leaky};
 use super::pack::{Operand, transpose};
+use super::shapes::{Kernel, kernel, turned_in_registers, turned_kernel, turned_rows};
 use super::stack::rows_for;
 use super::sweep::CLOSE;
-use super::tile::{
-    Finish, Kernel, PANEL, Start, Tile, descended, kernel, turned_in_registers, turned_kernel, turned_rows,
-};
+use super::tile::{Finish, PANEL, Start, Tile, descended};
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 

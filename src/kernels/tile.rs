@@ -22,11 +22,9 @@ pub(super) const PANEL: usize = 32;
 /// Steps of k from which four of them move the pointers into A once, where the registers allow it: a core that runs two
 /// threads takes in half as many instructions for each. With fewer, one more loop to leave takes longer than that saves.
 const MANY: usize = 16;
-/// Values in a page of memory.
-const PAGE: isize = 1024;
-/// Values between rows of B up to which they do. (Further apart they lost up to a third: by measurement, the cause is
+/// Values between rows of B up to which they do: a page. (Further apart they lost up to a third: by measurement, the cause is
 /// not known.)
-const NEAR: isize = PAGE;
+const NEAR: isize = 1024;
 
 /// Rows of B that are asked for before their step comes: no more than L1 has ways, as all may fall into one set.
 const AHEAD: isize = 8;
@@ -95,11 +93,8 @@ pub(super) struct Tile<'a> {
     pub finish: Finish<'a>,
 }
 
-/// A kernel for a fixed number of rows and vectors.
-pub(super) type Kernel<S> = unsafe fn(S, &Tile);
-
 /// How a kernel reads B. Types, not numbers, because a profile shows their names.
-trait Reads {
+pub(super) trait Reads {
     /// All columns exist.
     const WHOLE: bool = false;
     /// B lies by columns, each contiguous over k and `b_panel` after the one before: they are transposed a few steps ahead
@@ -110,10 +105,10 @@ trait Reads {
     const FOURS: usize = 0;
 }
 
-struct Whole;
-struct Masked;
-struct Transposing;
-struct InRegisters<const FOURS: usize>;
+pub(super) struct Whole;
+pub(super) struct Masked;
+pub(super) struct Transposing;
+pub(super) struct InRegisters<const FOURS: usize>;
 
 impl Reads for Whole {
     const WHOLE: bool = true;
@@ -130,7 +125,17 @@ impl<const FOURS: usize> Reads for InRegisters<FOURS> {
     const FOURS: usize = FOURS;
 }
 
-struct TileBody<'a, R, const ROWS: usize, const NV: usize>(&'a Tile<'a>, PhantomData<R>);
+/// The microkernel.
+pub(super) struct TileBody<'a, R, const ROWS: usize, const NV: usize>(&'a Tile<'a>, PhantomData<R>);
+
+impl<'a, R: Reads, const ROWS: usize, const NV: usize> TileBody<'a, R, ROWS, NV> {
+    /// # Safety
+    /// The tile's operands are as its contract says, for `ROWS` rows and `NV` vectors.
+    #[inline(always)]
+    pub(super) unsafe fn new(tile: &'a Tile<'a>) -> Self {
+        TileBody(tile, PhantomData)
+    }
+}
 
 impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS, NV> {
     type Out = ();
@@ -140,6 +145,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let t = self.0;
+        debug_assert!(R::TRANSPOSES || t.cols > NV / 2 * S::LANES, "the first half of the vectors exists");
         // Masks by vector; unused when all columns exist.
         let mut masks = [s.first(S::LANES); NV];
         if !R::WHOLE {
@@ -497,132 +503,4 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             }
         });
     }
-}
-
-/// # Safety
-/// The tile's operands are as its contract says, for `ROWS` rows and `NV` vectors.
-unsafe fn tile<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
-    debug_assert!(R::TRANSPOSES || tile.cols > NV / 2 * S::LANES, "the first half of the vectors exists");
-    s.run_outlined(TileBody::<R, ROWS, NV>(tile, PhantomData));
-}
-
-/// The kernel for `rows` rows of `vectors` vectors, as many as a [`Stack`](super::stack::Stack) has; `full` if all columns
-/// exist.
-pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel<S> {
-    macro_rules! by_rows {
-        ($nv:literal: $($rows:literal)+) => {
-            match (rows, full) {
-                $(($rows, true) => tile::<S, Whole, $rows, $nv>,
-                ($rows, false) => tile::<S, Masked, $rows, $nv>,)+
-                _ => unreachable!("no tile of {rows} rows and {vectors} vectors"),
-            }
-        };
-    }
-    macro_rules! by_vectors {
-        (
-            wide: $($eight:literal)+; half: $($four:literal)+; whole three: $($three:literal)+; full: $($two:literal)+;
-            one: $($one:literal)+
-        ) => {
-            match vectors {
-                8 => by_rows!(8: $($eight)+),
-                4 => by_rows!(4: $($four)+),
-                3 => match rows {
-                    $($three => tile::<S, Whole, $three, 3>,)+
-                    _ => unreachable!("no tile of {rows} rows and 3 vectors"),
-                },
-                2 => by_rows!(2: $($two)+),
-                _ => by_rows!(1: $($one)+),
-            }
-        };
-    }
-    // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either. (What a
-    // `const` block says is not there is left out before the compiler sees it. Otherwise it is built, and then dropped.)
-    if const { S::TILE_ROWS <= 6 } {
-        by_vectors!(
-            wide: 1; half: 1 2 3; whole three: 3 4; full: 1 2 3 4 5 6;
-            one: 1 2 3 4 5 6 7 8 9 10 11 12
-        )
-    } else {
-        by_vectors!(
-            wide: 1 2 3; half: 1 2 3 4 5 6; whole three: 5 6 7 8; full: 1 2 3 4 5 6 7 8 9 10 11 12;
-            one: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24
-        )
-    }
-}
-
-/// The most rows of a kernel that transposes B on the way, whose values in between need registers too. Of more rows,
-/// exchanging the factors or packing B costs less.
-#[inline(always)]
-pub(super) const fn turned_rows<S: Simd>() -> usize {
-    if S::TILE_ROWS <= 6 { 6 } else { 12 }
-}
-
-/// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its columns, of which not all need
-/// exist.
-pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
-    macro_rules! by_rows {
-        (two: $($two:literal)*; one: $($one:literal)+) => {
-            match rows {
-                $($two => (tile::<S, Transposing, $two, 2>, 2 * S::LANES),)*
-                $($one => (tile::<S, Transposing, $one, 1>, S::LANES),)+
-                _ => unreachable!("no tile of {rows} rows transposes"),
-            }
-        };
-    }
-    if const { S::TILE_ROWS <= 6 } {
-        by_rows!(two: 1 2 3 4; one: 5 6)
-    } else {
-        by_rows!(two: ; one: 1 2 3 4 5 6 7 8 9 10 11 12)
-    }
-}
-
-/// A body for half vectors, compiled for the instruction set of the whole: it has more registers.
-struct OnHalf<B>(B);
-
-impl<B: Body> Body for OnHalf<B> {
-    type Out = B::Out;
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) -> B::Out {
-        self.0.call(s.half())
-    }
-}
-
-/// # Safety
-/// As for [`tile`], with `NV` half vectors of columns that all exist.
-unsafe fn turned<S: Simd, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
-    // A row of a cache line's half at once, if there are registers for it.
-    if const { S::TILE_ROWS > 6 } {
-        s.run_outlined(OnHalf(TileBody::<InRegisters<2>, ROWS, NV>(tile, PhantomData)));
-    } else {
-        s.run_outlined(OnHalf(TileBody::<InRegisters<1>, ROWS, NV>(tile, PhantomData)));
-    }
-}
-
-/// The kernel that transposes B in registers for the next of `n` columns, of which about `left` half vectors are left, and how many it
-/// takes, which all exist: if there is one for so many rows. A is contiguous over k, and columns of B are `b_col` apart. (Cores
-/// that shuffle one whole vector in a cycle shuffle two half ones; with more rows, it is the multiply-adds that take the time.)
-pub(super) fn turned_in_registers<S: Simd>(
-    rows: usize,
-    left: usize,
-    n: usize,
-    b_col: isize,
-) -> Option<(Kernel<S>, usize)> {
-    // Columns that lie whole pages apart share a set of L1: the more of them, the sooner one is gone before its line is used up.
-    let apart = b_col % PAGE != 0;
-    let narrow = const { S::TILE_ROWS <= 6 };
-    // As many as hide the latency of their chains, and so that no single one is left over.
-    let vectors = match left {
-        4 if apart && rows == 1 => 4,
-        3.. if apart && rows == 1 => 3,
-        _ => 2,
-    };
-    let (kernel, vectors): (Kernel<S>, usize) = match (rows, vectors.min(n / S::Half::LANES)) {
-        (1, 4) => (turned::<S, 1, 4>, 4),
-        (1, 3) => (turned::<S, 1, 3>, 3),
-        (1, 2) if apart || narrow => (turned::<S, 1, 2>, 2),
-        (2, 2) if narrow => (turned::<S, 2, 2>, 2),
-        _ => return None,
-    };
-    Some((kernel, vectors * S::Half::LANES))
 }

@@ -129,14 +129,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     );
 
     /// Reads four values from each of `LANES` rows, `row` apart, and returns them by columns: a vector for each, without the way
-    /// through memory where the instruction set has such a way.
+    /// through memory where the instruction set has such a way. For four lanes and more.
     ///
     /// # Safety
     /// Those values can be read.
     #[inline(always)]
     unsafe fn columns(self, from: *const f32, row: isize) -> [Self::V; 4] {
         let mut columns = [self.splat(0.0); 4];
-        // SAFETY: the caller's; four vectors are four rows of LANES values.
+        // SAFETY: the caller's; four vectors are four rows of LANES values, no more than there are lanes.
         unsafe {
             self.transpose((Self::LANES, 4), from, row, columns.as_mut_ptr().cast(), Self::LANES as isize)
         };

@@ -1,0 +1,145 @@
+//! Which tiles are compiled for an instruction set, and where to find them.
+
+use super::tile::{InRegisters, Masked, Reads, Tile, TileBody, Transposing, Whole};
+use crate::simd::{Body, Simd};
+
+/// A kernel for a fixed number of rows and vectors.
+pub(super) type Kernel<S> = unsafe fn(S, &Tile);
+
+/// Values in a page of memory.
+const PAGE: isize = 1024;
+
+/// # Safety
+/// As for [`TileBody::new`].
+unsafe fn tile<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
+    // SAFETY: the caller's.
+    s.run_outlined(unsafe { TileBody::<R, ROWS, NV>::new(tile) });
+}
+
+/// The kernel for `rows` rows of `vectors` vectors, as many as a [`Stack`](super::stack::Stack) has; `full` if all columns
+/// exist.
+pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel<S> {
+    macro_rules! by_rows {
+        ($nv:literal: $($rows:literal)+) => {
+            match (rows, full) {
+                $(($rows, true) => tile::<S, Whole, $rows, $nv>,
+                ($rows, false) => tile::<S, Masked, $rows, $nv>,)+
+                _ => unreachable!("no tile of {rows} rows and {vectors} vectors"),
+            }
+        };
+    }
+    macro_rules! by_vectors {
+        (
+            wide: $($eight:literal)+; half: $($four:literal)+; whole three: $($three:literal)+; full: $($two:literal)+;
+            one: $($one:literal)+
+        ) => {
+            match vectors {
+                8 => by_rows!(8: $($eight)+),
+                4 => by_rows!(4: $($four)+),
+                3 => match rows {
+                    $($three => tile::<S, Whole, $three, 3>,)+
+                    _ => unreachable!("no tile of {rows} rows and 3 vectors"),
+                },
+                2 => by_rows!(2: $($two)+),
+                _ => by_rows!(1: $($one)+),
+            }
+        };
+    }
+    // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either. (What a
+    // `const` block says is not there is left out before the compiler sees it. Otherwise it is built, and then dropped.)
+    if const { S::TILE_ROWS <= 6 } {
+        by_vectors!(
+            wide: 1; half: 1 2 3; whole three: 3 4; full: 1 2 3 4 5 6;
+            one: 1 2 3 4 5 6 7 8 9 10 11 12
+        )
+    } else {
+        by_vectors!(
+            wide: 1 2 3; half: 1 2 3 4 5 6; whole three: 5 6 7 8; full: 1 2 3 4 5 6 7 8 9 10 11 12;
+            one: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24
+        )
+    }
+}
+
+/// The most rows of a kernel that transposes B on the way, whose values in between need registers too. Of more rows,
+/// exchanging the factors or packing B costs less.
+#[inline(always)]
+pub(super) const fn turned_rows<S: Simd>() -> usize {
+    if S::TILE_ROWS <= 6 { 6 } else { 12 }
+}
+
+/// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its columns, of which not all need
+/// exist.
+pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
+    macro_rules! by_rows {
+        (two: $($two:literal)*; one: $($one:literal)+) => {
+            match rows {
+                $($two => (tile::<S, Transposing, $two, 2>, 2 * S::LANES),)*
+                $($one => (tile::<S, Transposing, $one, 1>, S::LANES),)+
+                _ => unreachable!("no tile of {rows} rows transposes"),
+            }
+        };
+    }
+    if const { S::TILE_ROWS <= 6 } {
+        by_rows!(two: 1 2 3 4; one: 5 6)
+    } else {
+        by_rows!(two: ; one: 1 2 3 4 5 6 7 8 9 10 11 12)
+    }
+}
+
+/// A body for half vectors, compiled for the instruction set of the whole: it has more registers.
+struct OnHalf<B>(B);
+
+impl<B: Body> Body for OnHalf<B> {
+    type Out = B::Out;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) -> B::Out {
+        self.0.call(s.half())
+    }
+}
+
+/// # Safety
+/// As for [`TileBody::new`], with `NV` half vectors of columns that all exist, and an A that is contiguous over k.
+unsafe fn turned<S: Simd, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
+    // SAFETY: the caller's.
+    unsafe {
+        // Half of a line of each column at once, if there are registers for what is made of it.
+        if const { S::TILE_ROWS > 6 } {
+            s.run_outlined(OnHalf(TileBody::<InRegisters<2>, ROWS, NV>::new(tile)));
+        } else {
+            s.run_outlined(OnHalf(TileBody::<InRegisters<1>, ROWS, NV>::new(tile)));
+        }
+    }
+}
+
+/// The kernel that transposes B in registers, for the next of `n` columns, of which some `left` half vectors are left, and how many columns
+/// it takes, which all exist: if there is one for so many rows. Its A is contiguous over k, and the columns of B are `b_col` apart. (Cores
+/// that shuffle one whole vector in a cycle shuffle two half ones; with more rows, it is the multiply-adds that take the time.)
+pub(super) fn turned_in_registers<S: Simd>(
+    rows: usize,
+    left: usize,
+    n: usize,
+    b_col: isize,
+) -> Option<(Kernel<S>, usize)> {
+    // What is made of four values of each column are vectors.
+    if const { S::Half::LANES < 4 } {
+        return None;
+    }
+    // Columns that lie whole pages apart share a set of L1: the more of them, the sooner one is gone before its line is used up.
+    let apart = b_col % PAGE != 0;
+    let narrow = const { S::TILE_ROWS <= 6 };
+    // As many as hide the latency of their chains, and so that no single one is left over, or it has one of those before beside it.
+    let vectors = match left {
+        4 if apart && rows == 1 => 4,
+        3.. if apart && rows == 1 => 3,
+        _ => 2,
+    };
+    let (kernel, vectors): (Kernel<S>, usize) = match (rows, vectors.min(n / S::Half::LANES)) {
+        (1, 4) => (turned::<S, 1, 4>, 4),
+        (1, 3) => (turned::<S, 1, 3>, 3),
+        (1, 2) if apart || narrow => (turned::<S, 1, 2>, 2),
+        (2, 2) if narrow => (turned::<S, 2, 2>, 2),
+        _ => return None,
+    };
+    Some((kernel, vectors * S::Half::LANES))
+}

@@ -212,7 +212,7 @@ impl Product<'_> {
     #[cfg(feature = "rayon")]
     #[inline(always)]
     pub(super) fn columns_packed<S: Simd>(&self) -> Option<usize> {
-        let packs = matches!(self.b, Rhs::Plain(_)) && !self.is_swapped::<S>() && Plan::new::<S>(self).pack_b;
+        let packs = !self.is_swapped::<S>() && Plan::new::<S>(self).pack_b;
         let most = B_BLOCK / self.k.max(1) / PANEL * PANEL;
         (packs && most > 0).then(|| balanced(self.n, most, PANEL))
     }

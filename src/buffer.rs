@@ -7,6 +7,8 @@ use std::ops::{Deref, DerefMut};
 
 /// Values in a cache line.
 pub(crate) const LINE: usize = 16;
+/// Values of `f32` in a page of memory.
+pub(crate) const PAGE: usize = 1024;
 
 /// Sixteen values that start on a cache line.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

@@ -322,6 +322,18 @@ fn two_instruction_sets_explain_themselves() {
     check_json(&report);
 }
 
+/// One row beside a B that lies by columns takes three vectors of eight of them at once, but not where they lie whole pages apart.
+#[test]
+fn one_row_takes_columns_by_half_vectors() {
+    for (k, cols) in [(784, 24), (1024, 16)] {
+        let (a, b, mut c) = (Matrix::zeros(1, k), Matrix::zeros(512, k), Matrix::zeros(1, 512));
+        for isa in Isa::available().filter(|isa| isa.lanes() > 1) {
+            let kernel = kernel(isa, || matmul(a.view(), b.view().t(), c.view_mut()).unwrap());
+            assert_eq!(kernel.to_string(), format!("{isa} 1x{cols}"), "{k} steps");
+        }
+    }
+}
+
 /// The kernel of a product on one thread: parts for several may have another.
 fn kernel(isa: Isa, product: impl FnOnce() + Send) -> Kernel {
     alone(|| kernel_of(|| isa.pin(product)).1).unwrap()

@@ -10,6 +10,7 @@ use super::stream::Streaming;
 use super::sweep::Block;
 use super::tile::{PANEL, Start};
 use super::update::{Places, Plain, Rule, Scaling};
+use crate::buffer::PAGE;
 use crate::simd::{Body, Simd};
 
 /// Steps of k in a block: long enough that reading and writing C once a block is little (2 of 1024 accesses).
@@ -17,8 +18,6 @@ const K_BLOCK: usize = 1024;
 /// Steps of k in a block of a B that is read in place and whose rows are a page or more apart. The lines of one column
 /// then compete for one 64th of L2's sets, times two for neighbours: 512 lines of 1 MiB in 8 ways.
 const K_BLOCK_FAR: usize = 256;
-/// Values in a page of memory.
-const PAGE: usize = 1024;
 /// Values of A in a block, which stays in L2 while B passes: half of 1 MiB.
 const A_BLOCK: usize = 128 * 1024;
 /// Values of packed B in a block that many blocks of A pass: it stays in L3 (8 MiB).

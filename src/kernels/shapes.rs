@@ -1,13 +1,11 @@
 //! Which tiles are compiled for an instruction set, and where to find them.
 
 use super::tile::{InRegisters, Masked, Reads, Tile, TileBody, Transposing, Whole};
+use crate::buffer::PAGE;
 use crate::simd::{Body, Simd};
 
 /// A kernel for a fixed number of rows and vectors.
 pub(super) type Kernel<S> = unsafe fn(S, &Tile);
-
-/// Values in a page of memory.
-const PAGE: isize = 1024;
 
 /// # Safety
 /// As for [`TileBody::new`].
@@ -113,8 +111,8 @@ unsafe fn turned<S: Simd, const ROWS: usize, const NV: usize>(s: S, tile: &Tile)
 }
 
 /// The kernel that transposes B in registers, for the next of `n` columns, of which some `left` half vectors are left, and how many columns
-/// it takes, which all exist: if there is one for so many rows. Its A is contiguous over k, and the columns of B are `b_col` apart. (Cores
-/// that shuffle one whole vector in a cycle shuffle two half ones; with more rows, it is the multiply-adds that take the time.)
+/// it takes, which all exist: if there is one for so many rows. Its A is contiguous over k, and the columns of B are `b_col` apart. (An
+/// Intel core shuffles one whole vector in a cycle and two half ones; with more rows, it is the multiply-adds that take the time.)
 pub(super) fn turned_in_registers<S: Simd>(
     rows: usize,
     left: usize,
@@ -126,7 +124,7 @@ pub(super) fn turned_in_registers<S: Simd>(
         return None;
     }
     // Columns that lie whole pages apart share a set of L1: the more of them, the sooner one is gone before its line is used up.
-    let apart = b_col % PAGE != 0;
+    let apart = !b_col.unsigned_abs().is_multiple_of(PAGE);
     let narrow = const { S::TILE_ROWS <= 6 };
     // As many as hide the latency of their chains, and so that no single one is left over, or it has one of those before beside it.
     let vectors = match left {

@@ -223,7 +223,7 @@ impl Body for Turned<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let Turned { p, b, finish, rest } = self;
-        let mut buffer = MaybeUninit::<[CacheLine; TURNED * PANEL / 16]>::uninit();
+        let mut buffer = MaybeUninit::<[CacheLine; TURNED * PANEL / LINE]>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         // SAFETY: B is readable for n columns and k rows; the buffer holds TURNED rows of PANEL, which a tile is not wider
         // than. Of each row the first n are written, and no kernel reads more.
@@ -346,7 +346,7 @@ impl Body for Turning<'_> {
         let (finish, rest) = split(p, true);
         // Rows of C that are not contiguous: a few outputs, the factors having changed places.
         let staged = p.c_col != 1;
-        let mut buffer = MaybeUninit::<[CacheLine; TURNED_TILE / 16]>::uninit();
+        let mut buffer = MaybeUninit::<[CacheLine; TURNED_TILE / LINE]>::uninit();
         let mut a = p.a;
         let mut copy = MaybeUninit::<[CacheLine; COPIED / LINE]>::uninit();
         if a.col != 1 && self.in_registers::<S>(0).is_some() {

@@ -1,12 +1,12 @@
 //! Which tiles cover a block of C.
 
-use crate::buffer::LINE;
+use crate::buffer::{LINE, PAGE};
 use crate::simd::Simd;
 
 /// Rows of A that lie a multiple of half a page apart compete for one or two sets of L1: a tile reads no more of them than
 /// the set has ways.
 const WAYS: usize = 8;
-const HALF_PAGE: isize = 512;
+const HALF_PAGE: isize = PAGE as isize / 2;
 
 /// Steps of k up to which reading and writing C takes longer than the multiply-adds, with vectors that are lines and B in place;
 /// in panels, twice as many.

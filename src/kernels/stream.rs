@@ -62,7 +62,7 @@ impl Body for Streaming<'_> {
     fn call<S: Simd>(self, s: S) {
         let Streaming { p, b, rows } = self;
         let rest = Rest::all(p.epilogue);
-        let mut gradients = MaybeUninit::<[CacheLine; BLOCK / 16]>::uninit();
+        let mut gradients = MaybeUninit::<[CacheLine; BLOCK / LINE]>::uninit();
         // A B that each of many rows passes once stays in L1 too.
         let most = if p.m > rows && passes_once(p.k) { FAR_B / p.k } else { BLOCK };
         let block = (BLOCK / rows).min(most) / PANEL * PANEL;

@@ -9,7 +9,7 @@ use super::shapes::kernel;
 use super::stack::{Cover, Stack};
 use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
-use crate::buffer::CacheLine;
+use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
 /// Values in the largest tile: what is staged of a C whose rows are not contiguous, or that is not stored at all.
@@ -106,7 +106,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
     fn call<S: Simd>(self, s: S) {
         let Sweep { block, finish, rest, .. } = self;
         let p = block.p;
-        let mut buffer = MaybeUninit::<[CacheLine; BUFFER / 16]>::uninit();
+        let mut buffer = MaybeUninit::<[CacheLine; BUFFER / LINE]>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         let b_in_place = block.b.panel == PANEL as isize;
         let cover = Cover::of::<S>((block.m, block.n, block.k), block.a.row, b_in_place);

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 
 use super::math::{gate, leaky};
 use super::update::Plain;
-use crate::buffer::{CacheLine, LINE};
+use crate::buffer::{CacheLine, LINE, PAGE};
 use crate::simd::{Body, Simd};
 
 /// Columns in a panel of packed B: the width of the highest tile of the widest instruction set, a multiple of all others but
@@ -24,7 +24,7 @@ pub(super) const PANEL: usize = 32;
 const MANY: usize = 16;
 /// Values between rows of B up to which they do: a page. (Further apart they lost up to a third: by measurement, the cause is
 /// not known.)
-const NEAR: isize = 1024;
+const NEAR: isize = PAGE as isize;
 
 /// Rows of B that are asked for before their step comes: no more than L1 has ways, as all may fall into one set.
 const AHEAD: isize = 8;

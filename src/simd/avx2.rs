@@ -167,7 +167,7 @@ impl Simd for Avx2 {
         }
     }
 
-    // By `vshufps` alone, of which there are two a cycle where there is one `vunpcklps` (since Ice Lake).
+    // By `vshufps` alone, of which there are two a cycle where there is one `vunpcklps` (measured on Emerald Rapids).
     #[inline(always)]
     unsafe fn columns(self, from: *const f32, row: isize) -> [__m256; 4] {
         let mut r = [self.splat(0.0); 4];

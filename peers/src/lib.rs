@@ -7,7 +7,9 @@ mod facts;
 pub mod nets;
 pub mod ours;
 pub mod plot;
+pub mod problem;
 mod rounds;
+pub mod shapes;
 
 pub use facts::print_facts;
 pub use rounds::{Contender, Sampler, Timing, median, race};

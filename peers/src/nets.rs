@@ -33,6 +33,8 @@ pub enum Optimizer {
 /// What every framework is given: a net with its first weights, and a batch.
 pub struct Net {
     name: String,
+    /// Inputs, then the outputs of each layer.
+    pub units: Vec<usize>,
     pub task: Task,
     /// The activation between the layers; the last layer has none.
     pub hidden: Activation,
@@ -54,6 +56,11 @@ impl Net {
     /// All rows of the table.
     pub fn all() -> Result<Vec<Net>, Failure> {
         csv::Reader::from_reader(NETS.as_bytes()).records().map(|line| Net::parse(&line?)).collect()
+    }
+
+    /// A row that the table need not have, as a line of that file.
+    pub fn given(line: &str) -> Result<Net, Failure> {
+        Net::parse(&csv::StringRecord::from(line.split(',').collect::<Vec<_>>()))
     }
 
     fn parse(line: &csv::StringRecord) -> Result<Net, Failure> {
@@ -101,6 +108,7 @@ impl Net {
             hidden: activation,
             model: builder.build()?,
             x: matrix(batch, units[0], |i| ((i * 7919 % 1000) as f32 - 499.5) / 500.0)?,
+            units,
             targets,
         })
     }

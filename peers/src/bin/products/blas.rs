@@ -7,7 +7,7 @@ use libloading::{Library, Symbol};
 use percycle_peers::Failure;
 
 use crate::crates::Peer;
-use crate::problem::{Lying, Problem};
+use percycle_peers::problem::{Lying, Problem};
 
 #[rustfmt::skip]
 type Sgemm = unsafe extern "C" fn(

@@ -3,7 +3,7 @@
 use percycle_peers::Failure;
 
 use crate::crates::{Peer, Percycle};
-use crate::problem::Problem;
+use percycle_peers::problem::Problem;
 
 /// The unit roundoff of `f32`.
 const ROUNDOFF: f64 = 1.0 / (1 << 24) as f64;

@@ -5,7 +5,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::Matrix;
 
-use crate::problem::{Lying, Problem};
+use percycle_peers::problem::{Lying, Problem};
 
 /// A way to compute C, which is row-major.
 pub trait Peer {

@@ -3,9 +3,7 @@
 mod blas;
 mod check;
 mod crates;
-mod problem;
 mod report;
-mod shapes;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -13,11 +11,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use percycle_peers::{Contender, Failure, print_facts, progress, race};
+use percycle_peers::problem::Problem;
+use percycle_peers::{Contender, Failure, print_facts, progress, race, shapes};
 
 use crate::blas::Blas;
 use crate::crates::{Faer, Gemm, Gemmkit, Matrixmultiply, Peer, Percycle, Rten};
-use crate::problem::Problem;
 use crate::report::Row;
 
 /// Times percycle's products and those of its peers, shape by shape, in interleaved rounds.

@@ -6,7 +6,7 @@ use std::path::Path;
 use percycle_peers::plot::{Group, scatter};
 use percycle_peers::{Failure, Timing, median};
 
-use crate::shapes::Shape;
+use percycle_peers::shapes::Shape;
 
 /// The figures of a shape; one value for each contender, percycle first.
 pub struct Row {

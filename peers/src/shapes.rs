@@ -1,5 +1,7 @@
 //! The grid of products.
 
+use crate::Failure;
+
 /// `C = A B` with A `m` x `k` and B `k` x `n`, row-major unless said to lie transposed.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Shape {
@@ -19,6 +21,21 @@ impl Shape {
     /// A multiply and an add for each of the m n k terms.
     pub fn flops(&self) -> f64 {
         2.0 * self.m as f64 * self.n as f64 * self.k as f64
+    }
+}
+
+impl std::str::FromStr for Shape {
+    type Err = Failure;
+
+    /// `MxNxK`, or with how A and B lie: `MxNxK nt`.
+    fn from_str(text: &str) -> Result<Shape, Failure> {
+        let (sides, layout) = text.split_once(' ').unwrap_or((text, "nn"));
+        let sides = sides.split('x').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+        let (&[m, n, k], ["nn" | "nt" | "tn" | "tt"]) = (&sides[..], [layout]) else {
+            return Err(format!("{text}: MxNxK, please, then nn, nt, tn or tt").into());
+        };
+        let [a_transposed, b_transposed] = [layout.starts_with('t'), layout.ends_with('t')];
+        Ok(Shape { a_transposed, b_transposed, ..Shape::new("given", (m, n, k)) })
     }
 }
 

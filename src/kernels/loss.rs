@@ -31,11 +31,10 @@ impl ElementLoss for Bce {
         let (one, least) = (s.splat(1.0), s.splat(-100.0));
         let rest = s.sub(one, y);
         let (log_y, log_rest) = (math::log(s, y), math::log(s, rest));
-        let log_y = s.select(s.lt(log_y, least), least, log_y);
-        let log_rest = s.select(s.lt(log_rest, least), least, log_rest);
+        let (log_y, log_rest) = (s.max(least, log_y), s.max(least, log_rest));
         let term = s.sub(s.mul(s.sub(t, one), log_rest), s.mul(t, log_y));
         let (slope, least) = (s.mul(y, rest), s.splat(1e-12));
-        let slope = s.select(s.lt(slope, least), least, slope);
+        let slope = s.max(least, slope);
         (term, s.div(s.sub(y, t), slope))
     }
 }
@@ -172,7 +171,7 @@ fn max<S: Simd>(s: S, xs: &[f32]) -> f32 {
         let mut vector = s.splat(most);
         while i + S::LANES <= xs.len() {
             let v = read(s, xs, i);
-            vector = s.select(s.lt(vector, v), v, vector);
+            vector = s.max(v, vector);
             i += S::LANES;
         }
         let mut lanes = [f32::NEG_INFINITY; MOST_LANES];

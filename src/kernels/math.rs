@@ -4,7 +4,7 @@
 //! same everywhere. `reference/src/math.rs` holds the same formulas in scalar, to be read; `tests/activations.rs`
 //! compares the two and measures the errors stated here; `tests/math/coefficients.py` finds the coefficients.
 
-use crate::simd::Simd;
+use crate::simd::{ROUND, Simd};
 
 /// `at <= 0 ? 0 : x`: ReLU of `x` at itself, and its derivative at what was saved times `x`.
 #[inline(always)]
@@ -48,21 +48,17 @@ fn with_sign_of<S: Simd>(s: S, magnitude: S::V, x: S::V) -> S::V {
 /// `x`, but not below `low`; NaN stays.
 #[inline(always)]
 fn at_least<S: Simd>(s: S, x: S::V, low: f32) -> S::V {
-    let low = s.splat(low);
-    s.select(s.lt(x, low), low, x)
+    s.max(s.splat(low), x)
 }
 
 /// `x`, but not above `high`; NaN stays.
 #[inline(always)]
 fn at_most<S: Simd>(s: S, x: S::V, high: f32) -> S::V {
-    let high = s.splat(high);
-    s.select(s.lt(high, x), high, x)
+    s.min(s.splat(high), x)
 }
 
 const LN2_HI: f32 = 0.693_145_75; // 16 bits: n * LN2_HI is exact for |n| < 256
 const LN2_LO: f32 = 1.428_606_8e-6;
-/// 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits.
-const ROUND: f32 = 12_582_912.0;
 
 /// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. At most 1 ULP, subnormal results included.
 #[inline(always)]
@@ -74,14 +70,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let r = s.fma(n, s.splat(-LN2_HI), x);
     let r = s.fma(n, s.splat(-LN2_LO), r);
     let c = [0.001_382_046_8, 0.008_369_25, 0.041_668_285, 0.166_665_17, 0.499_999_94, 1.0, 1.0];
-    let p = polynomial(s, r, c);
-    // 2^n in two factors, because n reaches from -151 to 128: the first product is exact.
-    let n = s.sub_int(shifted, s.splat(ROUND));
-    let half = s.shr::<1>(n);
-    let one = s.splat_bits(127);
-    let scale = s.shl::<23>(s.add_int(half, one));
-    let rest = s.shl::<23>(s.add_int(s.sub_int(n, half), one));
-    s.mul(s.mul(p, scale), rest)
+    s.scale(polynomial(s, r, c), shifted)
 }
 
 /// log(x) = e ln 2 + log(1 + f), x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)). At most 1 ULP.

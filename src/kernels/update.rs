@@ -28,9 +28,7 @@ impl Scaling {
             g = s.mul(g, s.splat(self.coefficient));
         }
         if self.limit != f32::INFINITY {
-            let (most, least) = (s.splat(self.limit), s.splat(-self.limit));
-            g = s.select(s.lt(most, g), most, g);
-            g = s.select(s.lt(g, least), least, g);
+            g = s.max(s.splat(-self.limit), s.min(s.splat(self.limit), g));
         }
         g
     }

@@ -236,6 +236,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        intrinsic!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
     fn le(self, a: __m256, b: __m256) -> __m256i {
         intrinsic!(_mm256_castps_si256(_mm256_cmp_ps::<_CMP_LE_OQ>(a, b)))
     }

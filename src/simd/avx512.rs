@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::Avx2;
-use super::{Body, Simd};
+use super::{Body, ROUND, Simd};
 
 /// The proof that this CPU has Avx512; only `detect` makes one.
 #[derive(Clone, Copy)]
@@ -197,6 +197,21 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn sqrt(self, a: __m512) -> __m512 {
         intrinsic!(_mm512_sqrt_ps(a))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        intrinsic!(_mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn scale(self, a: __m512, shifted: __m512) -> __m512 {
+        intrinsic!(_mm512_scalef_ps(a, self.sub(shifted, self.splat(ROUND))))
     }
 
     #[inline(always)]

@@ -29,6 +29,9 @@ pub(crate) trait Body {
     fn call<S: Simd>(self, simd: S) -> Self::Out;
 }
 
+/// 1.5 * 2^23: adding it rounds a small number to an integer, which then stands in the low bits.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
 /// Vectors of `LANES` values of `f32`, and the operations on them.
 ///
 /// Comparisons are false when an operand is NaN. Integer operations see each lane as its 32 bits.
@@ -171,6 +174,24 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     fn sqrt(self, a: Self::V) -> Self::V;
+
+    /// `a < b ? a : b`: `b` where one of them is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b ? a : b`: `b` where one of them is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a * 2^n`, rounded once, for integers n of -252 to 254 and |a| in [1/2, 2]; `shifted` is [`ROUND`] + n. NaN where one of
+    /// them is.
+    #[inline(always)]
+    fn scale(self, a: Self::V, shifted: Self::V) -> Self::V {
+        // In two factors, because n reaches beyond the exponents of f32: the first product is exact.
+        let n = self.sub_int(shifted, self.splat(ROUND));
+        let half = self.shr::<1>(n);
+        let one = self.splat_bits(127);
+        let first = self.shl::<23>(self.add_int(half, one));
+        let second = self.shl::<23>(self.add_int(self.sub_int(n, half), one));
+        self.mul(self.mul(a, first), second)
+    }
 
     /// `a <= b`.
     fn le(self, a: Self::V, b: Self::V) -> Self::M;

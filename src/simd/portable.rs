@@ -248,6 +248,16 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
     }
 
     #[inline(always)]
+    fn min(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn max(self, a: V<LANES>, b: V<LANES>) -> V<LANES> {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
     fn le(self, a: V<LANES>, b: V<LANES>) -> [bool; LANES] {
         compare(a, b, |a, b| a <= b)
     }

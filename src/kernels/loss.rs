@@ -110,42 +110,33 @@ impl Body for CrossEntropy<'_> {
         let n = self.logits.len() / self.classes.len();
         let off = self.smoothing / n as f32;
         let on = (1.0 - self.smoothing) + off;
-        // One kind of work at a time for some rows, so that none waits for what it has just stored.
-        let (mut most, mut sums, mut logs) = ([0.0; ROWS], [1.0; ROWS], [0.0; ROWS]);
-        let chunks = self.logits.chunks(ROWS * n).zip(self.delta.chunks_mut(ROWS * n));
-        let of_rows = self.classes.chunks(ROWS).zip(self.terms.chunks_mut(ROWS));
-        for ((logits, delta), (classes, terms)) in chunks.zip(of_rows) {
+        // As many rows at a time as a vector has lanes, so that what is said of a row is a lane of a vector.
+        let rows = self.logits.chunks(S::LANES * n).zip(self.delta.chunks_mut(S::LANES * n));
+        let of_rows = self.classes.chunks(S::LANES).zip(self.terms.chunks_mut(S::LANES));
+        for ((logits, delta), (classes, terms)) in rows.zip(of_rows) {
+            // NaNs are passed over (they come back from what is then subtracted from them).
+            let most = fold(s, logits, n, s.splat(f32::NEG_INFINITY), |most, z| s.max(z, most));
+            let each_most = lanes(s, most);
             for (r, (z, delta)) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).enumerate() {
-                most[r] = max(s, z);
                 let mut j = 0;
                 while j < n {
-                    let shifted = s.sub(read(s, z, j), s.splat(most[r]));
+                    let shifted = s.sub(read(s, z, j), s.splat(each_most[r]));
                     write(s, delta, j, math::exp(s, shifted));
                     j += S::LANES;
                 }
             }
-            for (sum, delta) in sums.iter_mut().zip(delta.chunks_exact(n)) {
-                *sum = 0.0;
-                for &e in delta {
-                    *sum += e;
-                }
-            }
-            let mut r = 0;
-            while r < classes.len() {
-                write(s, &mut logs, r, math::log(s, read(s, &sums, r)));
-                r += S::LANES;
-            }
+            let sums = fold(s, delta, n, s.splat(0.0), |sum, e| s.add(sum, e));
+            let logs = math::log(s, sums);
+            let all = if self.smoothing > 0.0 {
+                fold(s, logits, n, s.splat(0.0), |all, z| s.add(all, s.sub(logs, s.sub(z, most))))
+            } else {
+                sums
+            };
+            let (sums, logs, all) = (lanes(s, sums), lanes(s, logs), lanes(s, all));
             for (r, (z, delta)) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).enumerate() {
                 let class = classes[r] as usize;
-                let nll = logs[r] - (z[class] - most[r]);
-                terms[r] = nll;
-                if self.smoothing > 0.0 {
-                    let mut all = 0.0;
-                    for &z in z {
-                        all += logs[r] - (z - most[r]);
-                    }
-                    terms[r] = (1.0 - self.smoothing) * nll + off * all;
-                }
+                let nll = logs[r] - (z[class] - each_most[r]);
+                terms[r] = if self.smoothing > 0.0 { (1.0 - self.smoothing) * nll + off * all[r] } else { nll };
                 let p_class = delta[class] / sums[r];
                 let mut j = 0;
                 while j < n {
@@ -159,31 +150,32 @@ impl Body for CrossEntropy<'_> {
     }
 }
 
-/// Rows of logits that are worked on together: a multiple of every vector.
-const ROWS: usize = MOST_LANES;
-
-/// The largest of `xs`; NaNs are passed over (they come back from what is then subtracted from them).
+/// Folds each of up to `LANES` rows of `n` values from its first to its last: a lane for each row, whose sums so keep their order
+/// and do not wait for each other.
 #[inline(always)]
-fn max<S: Simd>(s: S, xs: &[f32]) -> f32 {
-    let mut most = f32::NEG_INFINITY;
-    let mut i = 0;
-    if xs.len() >= S::LANES {
-        let mut vector = s.splat(most);
-        while i + S::LANES <= xs.len() {
-            let v = read(s, xs, i);
-            vector = s.max(v, vector);
-            i += S::LANES;
-        }
-        let mut lanes = [f32::NEG_INFINITY; MOST_LANES];
-        write(s, &mut lanes, 0, vector);
-        for &x in &lanes[..S::LANES] {
-            most = if most < x { x } else { most };
+fn fold<S: Simd>(s: S, rows: &[f32], n: usize, start: S::V, f: impl Fn(S::V, S::V) -> S::V) -> S::V {
+    let count = (rows.len() / n).min(S::LANES);
+    let mut folded = start;
+    let mut columns = [start; 16];
+    for j in (0..n).step_by(S::LANES) {
+        let width = S::LANES.min(n - j);
+        let from = rows[j..].as_ptr();
+        // SAFETY: `count` rows of `n` values are there, of which `width` begin at column `j`; a column is written to a vector, and
+        // no vector has more than 16 lanes.
+        unsafe { s.transpose((count, width), from, n as isize, columns.as_mut_ptr().cast(), S::LANES as isize) };
+        for &column in &columns[..width] {
+            folded = f(folded, column);
         }
     }
-    for &x in &xs[i..] {
-        most = if most < x { x } else { most };
-    }
-    most
+    folded
+}
+
+/// The lanes of a vector, one by one.
+#[inline(always)]
+fn lanes<S: Simd>(s: S, v: S::V) -> [f32; MOST_LANES] {
+    let mut lanes = [0.0; MOST_LANES];
+    write(s, &mut lanes, 0, v);
+    lanes
 }
 
 /// The terms (one for each sample) and derivatives of softmax cross-entropy on rows of logits. Each class

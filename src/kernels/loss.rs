@@ -110,64 +110,110 @@ impl Body for CrossEntropy<'_> {
         let n = self.logits.len() / self.classes.len();
         let off = self.smoothing / n as f32;
         let on = (1.0 - self.smoothing) + off;
-        // As many rows at a time as a vector has lanes, so that what is said of a row is a lane of a vector.
+        // As many rows at a time as a vector has lanes: what is said of a row is a lane of a vector.
         let rows = self.logits.chunks(S::LANES * n).zip(self.delta.chunks_mut(S::LANES * n));
         let of_rows = self.classes.chunks(S::LANES).zip(self.terms.chunks_mut(S::LANES));
         for ((logits, delta), (classes, terms)) in rows.zip(of_rows) {
-            // NaNs are passed over (they come back from what is then subtracted from them).
-            let most = fold(s, logits, n, s.splat(f32::NEG_INFINITY), |most, z| s.max(z, most));
-            let each_most = lanes(s, most);
-            for (r, (z, delta)) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).enumerate() {
-                let mut j = 0;
-                while j < n {
-                    let shifted = s.sub(read(s, z, j), s.splat(each_most[r]));
-                    write(s, delta, j, math::exp(s, shifted));
-                    j += S::LANES;
-                }
-            }
-            let sums = fold(s, delta, n, s.splat(0.0), |sum, e| s.add(sum, e));
-            let logs = math::log(s, sums);
-            let all = if self.smoothing > 0.0 {
-                fold(s, logits, n, s.splat(0.0), |all, z| s.add(all, s.sub(logs, s.sub(z, most))))
+            let (most, sums) = if n <= S::LANES {
+                softmax_by_columns(s, n, logits, delta, off)
             } else {
-                sums
+                softmax_by_rows(s, n, logits, delta, off)
             };
-            let (sums, logs, all) = (lanes(s, sums), lanes(s, logs), lanes(s, all));
-            for (r, (z, delta)) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).enumerate() {
-                let class = classes[r] as usize;
-                let nll = logs[r] - (z[class] - each_most[r]);
-                terms[r] = if self.smoothing > 0.0 { (1.0 - self.smoothing) * nll + off * all[r] } else { nll };
-                let p_class = delta[class] / sums[r];
-                let mut j = 0;
-                while j < n {
-                    let p = s.div(read(s, delta, j), s.splat(sums[r]));
-                    write(s, delta, j, s.sub(p, s.splat(off)));
-                    j += S::LANES;
-                }
-                delta[class] = p_class - on;
+            let logs = math::log(s, sums);
+            let mut of_class = [0.0; MOST_LANES];
+            for (r, (to, &class)) in of_class.iter_mut().zip(classes).enumerate() {
+                *to = logits[r * n + class as usize];
+            }
+            let shifted = s.sub(read(s, &of_class, 0), most);
+            let mut nll = s.sub(logs, shifted);
+            if self.smoothing > 0.0 {
+                let of_all = |sum, z| s.add(sum, s.sub(logs, s.sub(z, most)));
+                let all = fold(s, logits, n, s.splat(0.0), of_all);
+                nll = s.add(s.mul(s.splat(1.0 - self.smoothing), nll), s.mul(s.splat(off), all));
+            }
+            write(s, terms, 0, nll);
+            let p = s.div(math::exp(s, shifted), sums);
+            write(s, &mut of_class, 0, s.sub(p, s.splat(on)));
+            for (r, (from, &class)) in of_class.iter().zip(classes).enumerate() {
+                delta[r * n + class as usize] = *from;
             }
         }
     }
+}
+
+/// Softmax less `off` of up to `LANES` rows of up to as many logits, and of each row the largest logit and the sum of all
+/// exponentials. (Rows would be parts of vectors, and a part that was just written cannot be read at once.)
+#[inline(always)]
+fn softmax_by_columns<S: Simd>(s: S, n: usize, logits: &[f32], delta: &mut [f32], off: f32) -> (S::V, S::V) {
+    let mut columns = columns(s, logits, n, 0);
+    let columns = &mut columns[..n];
+    let mut most = s.splat(f32::NEG_INFINITY);
+    for &mut z in &mut *columns {
+        most = larger(s, most, z);
+    }
+    let mut sums = s.splat(0.0);
+    for z in &mut *columns {
+        *z = math::exp(s, s.sub(*z, most));
+        sums = s.add(sums, *z);
+    }
+    for e in &mut *columns {
+        *e = s.sub(s.div(*e, sums), s.splat(off));
+    }
+    let (from, to) = (columns.as_ptr().cast(), delta.as_mut_ptr());
+    // SAFETY: `n` vectors are read, up to `LANES`, and of each as many lanes as there are rows of `n` values to write.
+    unsafe { s.transpose((n, delta.len() / n), from, S::LANES as isize, to, n as isize) };
+    (most, sums)
+}
+
+/// The same for any number of logits.
+#[inline(always)]
+fn softmax_by_rows<S: Simd>(s: S, n: usize, logits: &[f32], delta: &mut [f32], off: f32) -> (S::V, S::V) {
+    let most = fold(s, logits, n, s.splat(f32::NEG_INFINITY), |most, z| larger(s, most, z));
+    let of_row = lanes(s, most);
+    for ((z, e), &most) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).zip(&of_row) {
+        for j in (0..n).step_by(S::LANES) {
+            write(s, e, j, math::exp(s, s.sub(read(s, z, j), s.splat(most))));
+        }
+    }
+    let sums = fold(s, delta, n, s.splat(0.0), |sum, e| s.add(sum, e));
+    for (e, sum) in delta.chunks_exact_mut(n).zip(lanes(s, sums)) {
+        for j in (0..n).step_by(S::LANES) {
+            let p = s.div(read(s, e, j), s.splat(sum));
+            write(s, e, j, s.sub(p, s.splat(off)));
+        }
+    }
+    (most, sums)
+}
+
+/// The larger one; a NaN `z` is passed over (it comes back when the largest is subtracted from it).
+#[inline(always)]
+fn larger<S: Simd>(s: S, most: S::V, z: S::V) -> S::V {
+    s.max(z, most)
 }
 
 /// Folds each of up to `LANES` rows of `n` values from its first to its last: a lane for each row, whose sums so keep their order
 /// and do not wait for each other.
 #[inline(always)]
 fn fold<S: Simd>(s: S, rows: &[f32], n: usize, start: S::V, f: impl Fn(S::V, S::V) -> S::V) -> S::V {
-    let count = (rows.len() / n).min(S::LANES);
     let mut folded = start;
-    let mut columns = [start; 16];
     for j in (0..n).step_by(S::LANES) {
-        let width = S::LANES.min(n - j);
-        let from = rows[j..].as_ptr();
-        // SAFETY: `count` rows of `n` values are there, of which `width` begin at column `j`; a column is written to a vector, and
-        // no vector has more than 16 lanes.
-        unsafe { s.transpose((count, width), from, n as isize, columns.as_mut_ptr().cast(), S::LANES as isize) };
-        for &column in &columns[..width] {
+        for &column in &columns(s, rows, n, j)[..S::LANES.min(n - j)] {
             folded = f(folded, column);
         }
     }
     folded
+}
+
+/// The columns of up to `LANES` rows of `n` values, `LANES` of them from column `j` on or as many as there are: a lane for each row.
+#[inline(always)]
+fn columns<S: Simd>(s: S, rows: &[f32], n: usize, j: usize) -> [S::V; 16] {
+    let mut columns = [s.splat(0.0); 16];
+    let (from, to) = (rows[j..].as_ptr(), columns.as_mut_ptr().cast());
+    let shape = ((rows.len() / n).min(S::LANES), S::LANES.min(n - j));
+    // SAFETY: so many rows of `n` values are there, and so many of them from column `j` on; a column is written to a vector, and no
+    // vector has more than 16 lanes.
+    unsafe { s.transpose(shape, from, n as isize, to, S::LANES as isize) };
+    columns
 }
 
 /// The lanes of a vector, one by one.

@@ -170,12 +170,19 @@ impl Pass {
             scope.leave(|| Work::delta(rows, layer.shape(), below != Activation::Identity));
         }
         let (scope, mut input) = (profile::enter(Phase::Checks, None), self.most);
-        for saved in &mut self.saved {
+        let mut checked = 0;
+        for n in 0..layers.len() {
+            if n > 0 {
+                let below = &self.saved[n - 1].y;
+                input = most(isa, below).into();
+                checked += below.len();
+            }
+            let saved = &mut self.saved[n];
             let delta = rows as f64 * f64::from(most(isa, &saved.delta));
+            checked += saved.delta.len();
             saved.bounds = [input * delta, delta];
-            input = f64::from(most(isa, &saved.y));
         }
-        scope.leave(|| Work::check(self.saved.iter().map(|saved| 2 * saved.y.len()).sum()));
+        scope.leave(|| Work::check(checked));
         Ok(())
     }
 

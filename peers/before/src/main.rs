@@ -35,8 +35,8 @@ struct Args {
 const ALONE: f64 = 0.85;
 
 struct Round {
-    /// FLOP per second of the FMA units: the lower of the two.
-    peak: f64,
+    /// FLOP per second of the FMA units, before and after.
+    peaks: [f64; 2],
     /// Seconds of a call.
     before: f64,
     now: f64,
@@ -88,7 +88,7 @@ fn rounds(before: Contender, now: Contender, limit: Duration) -> Vec<Round> {
     let start = Instant::now();
     let peak = || ::now::fma_peak(::now::Isa::current());
     while rounds.len() < 3 || start.elapsed() < limit {
-        let first = peak();
+        let before_both = peak();
         // Neither always runs in the wake of the other.
         let (before, now) = if rounds.len() % 2 == 0 {
             let before = before.seconds();
@@ -97,14 +97,15 @@ fn rounds(before: Contender, now: Contender, limit: Duration) -> Vec<Round> {
             let now = now.seconds();
             (before.seconds(), now)
         };
-        rounds.push(Round { peak: first.min(peak()), before, now });
+        rounds.push(Round { peaks: [before_both, peak()], before, now });
     }
     rounds
 }
 
 fn print(what: &str, flops: f64, rounds: &[Round], best: &mut f64) {
-    *best = rounds.iter().fold(*best, |best, round| best.max(round.peak));
-    let (alone, beside): (Vec<_>, Vec<_>) = rounds.iter().partition(|round| round.peak >= ALONE * *best);
+    *best = rounds.iter().flat_map(|round| round.peaks).fold(*best, f64::max);
+    let near = |round: &&Round| round.peaks.iter().all(|peak| *peak >= ALONE * *best);
+    let (alone, beside): (Vec<_>, Vec<_>) = rounds.iter().partition(near);
     print!("{what:56}");
     for rounds in [alone, beside] {
         if rounds.is_empty() {
@@ -112,7 +113,8 @@ fn print(what: &str, flops: f64, rounds: &[Round], best: &mut f64) {
             continue;
         }
         let ratio = median(rounds.iter().map(|round| round.before / round.now));
-        let share = 100.0 * median(rounds.iter().map(|round| flops / round.now / round.peak));
+        let share = 100.0
+            * median(rounds.iter().map(|round| 2.0 * flops / round.now / (round.peaks[0] + round.peaks[1])));
         print!("{ratio:>10.3}{share:>6.1}{:>6}", format!("({})", rounds.len()));
     }
     println!();

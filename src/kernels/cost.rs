@@ -15,8 +15,10 @@ const MOVE_C: f64 = 1.0;
 /// The same for a value that comes from beyond L2, or goes there.
 #[cfg(feature = "rayon")]
 const FAR: f64 = 0.3;
-/// What a product of its own must save: its blocks at the edges, and the call.
-const SPLIT: f64 = 1300.0;
+/// What a product of its own must save for each of its rows: its blocks at the edges, and the call.
+const SPLIT: f64 = 400.0;
+/// What must be saved to do more than a single tile: with one column, which is transposed in registers, and with some.
+const ONE_TILE: (f64, f64) = (100.0, 250.0);
 
 /// Cycles of an `m` x `n` x `k` product.
 #[inline(always)]
@@ -62,19 +64,31 @@ impl Product<'_> {
         self.as_it_is::<S>() > self.transposed::<S>()
     }
 
+    /// Whether it takes so much less that it is worth more than a single tile: for very few columns, which a vector is not for, and
+    /// rows enough for a kernel that transposes.
+    #[inline(always)]
+    pub(super) fn is_narrow<S: Simd>(&self) -> bool {
+        let must_save = if self.n == 1 { ONE_TILE.0 } else { ONE_TILE.1 };
+        self.m >= 2 * S::Half::LANES
+            && (1..=4).contains(&self.n)
+            && self.as_it_is::<S>() - self.transposed::<S>() > must_save
+            && self.is_swapped::<S>()
+    }
+
     /// The product without the columns beyond the last whole vector, and that of those with the factors exchanged, if this
     /// saves time: of a vector that is nearly empty, a multiply-add does little.
     #[inline(always)]
     pub(super) fn without_tail<S: Simd>(&self) -> Option<(Self, Self)> {
         let whole = self.n / S::LANES * S::LANES;
-        if whole == 0 || whole == self.n || self.m.saturating_mul(self.k) < SPLIT as usize {
+        let must_save = SPLIT * (self.n - whole) as f64;
+        // Among others they take a whole vector, however few they are.
+        let as_it_is = self.m as f64 * self.k as f64 * S::LANES as f64 / 16.0;
+        if whole == 0 || whole == self.n || as_it_is * (1.0 - TURN_B) < must_save {
             return None;
         }
         let b = self.b.operand(self.k, whole);
         let tail = Product { b: Rhs::Plain(b), ..self.part((0, self.m), (whole, self.n - whole)) };
-        // Among others they take a whole vector, however few they are.
-        let as_it_is = self.m as f64 * self.k as f64 * S::LANES as f64 / 16.0;
-        let saves = as_it_is - tail.transposed::<S>() > SPLIT;
+        let saves = as_it_is - tail.transposed::<S>() > must_save;
         (saves && tail.is_swapped::<S>()).then(|| (Product { n: whole, ..*self }, tail.swapped(b)))
     }
 

@@ -123,7 +123,7 @@ pub(super) unsafe fn transpose<S: Simd>(
 ) {
     let place = |i: usize, j: usize| to.wrapping_offset(j as isize * strides.0 + i as isize * strides.1);
     let mut i = 0;
-    if from.col == 1 && strides.1 == 1 {
+    if from.col == 1 && strides.1 == 1 && rows > 1 && cols > 1 {
         while i < rows {
             let mut j = 0;
             while j < cols {

@@ -196,7 +196,8 @@ impl OneTile {
     pub(super) fn of<S: Simd>(p: &Product) -> Option<OneTile> {
         let Rhs::Plain(b) = p.b else { return None };
         let one = p.m <= rows_for::<S>(p.n, p.a.row) && p.n <= 2 * S::LANES;
-        if !(as_it_lies(p) && one && p.k <= CLOSE && p.k * (p.m + p.n) + p.m * p.n <= CLOSE) {
+        let close = p.k <= CLOSE && p.k * (p.m + p.n) + p.m * p.n <= CLOSE;
+        if !(as_it_lies(p) && one && close) || p.is_narrow::<S>() {
             return None;
         }
         if in_place(p, b) {
@@ -325,15 +326,16 @@ impl<'a> Turning<'a> {
     #[inline(always)]
     pub(super) fn next<S: Simd>(&self, j: usize) -> (Kernel<S>, usize, usize) {
         let p = self.p;
+        // What begins at C cannot begin there twice.
+        let twice = !matches!(p.start, Start::Scaled(_));
         if let Some((kernel, cols)) = self.in_registers::<S>(j) {
             let first = j.min(p.n - cols);
-            // What begins at C cannot begin there twice.
-            if first == j || !matches!(p.start, Start::Scaled(_)) {
+            if first == j || twice {
                 return (kernel, first, cols);
             }
         }
         let (kernel, cols) = turned_kernel::<S>(p.m);
-        (kernel, j, cols)
+        (kernel, if twice && p.n >= cols { j.min(p.n - cols) } else { j }, cols)
     }
 }
 

@@ -395,16 +395,20 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 at += S::LANES;
             }
         } else {
-            let c_ahead = t.c_ahead.min(t.k);
+            // Four steps at once, see below. (Small tiles are as many kernels again, and rarely have so many steps.)
+            let fours = const { S::TILE_ROWS > 6 && R::WHOLE && NV <= 3 && ROWS * NV >= 12 };
+            let fours = fours && t.a_k == 1 && b_k <= NEAR;
+            // Rows of C from far away, one after the other, are more lines than a core can wait for at once.
+            let spread = fours && t.k >= MANY + 4 * t.c_ahead + t.b_ahead;
+            let (c_ahead, mut c_later) = if spread { (0, t.c_ahead) } else { (t.c_ahead.min(t.k), 0) };
             let b_ahead = t.b_ahead.min(t.k - c_ahead);
             steps!(c_ahead, ask_for_c!());
             steps!(b_ahead, ask_for_next!());
             let mut left = t.k - c_ahead - b_ahead;
             // Every other row is a step behind: rows that lie whole lines apart have the same place in their lines at the same
             // step, and a core cannot read two such values at once. (The two rows of B that this takes leave no registers for
-            // wider tiles. Small ones are as many kernels again, and rarely have so many steps.)
-            let unrolled = const { S::TILE_ROWS > 6 && R::WHOLE && NV <= 3 && ROWS * NV >= 12 };
-            if unrolled && t.a_k == 1 && left >= MANY && b_k <= NEAR {
+            // wider tiles.)
+            if fours && left >= MANY {
                 let mut bv = [s.splat(0.0); NV];
                 macro_rules! next_b {
                     () => {
@@ -436,6 +440,11 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 });
                 left -= 1;
                 while left >= 4 {
+                    if c_later > 0 {
+                        each_line!(col, s.prefetch(c_next.wrapping_add(col)));
+                        c_next = c_next.wrapping_offset(t.c_next_row);
+                        c_later -= 1;
+                    }
                     each_step!(0 1 2 3);
                     for g in 0..groups {
                         a[g] = s.held(a[g].wrapping_offset(4));

@@ -30,8 +30,8 @@ struct Args {
     threads: usize,
 }
 
-/// A round was alone on its core when the peak before and after it reached so much of the highest: clocks drift by a tenth, and
-/// a neighbour takes a third or more.
+/// A round was alone on its core when the peak before and after it reached so much of what one in ten reaches: clocks drift by a
+/// tenth, and a neighbour takes a third or more.
 const ALONE: f64 = 0.85;
 
 struct Round {
@@ -103,7 +103,9 @@ fn rounds(before: Contender, now: Contender, limit: Duration) -> Vec<Round> {
 }
 
 fn print(what: &str, flops: f64, rounds: &[Round], best: &mut f64) {
-    *best = rounds.iter().flat_map(|round| round.peaks).fold(*best, f64::max);
+    let mut peaks: Vec<f64> = rounds.iter().flat_map(|round| round.peaks).collect();
+    peaks.sort_by(f64::total_cmp);
+    *best = best.max(peaks[peaks.len() * 9 / 10]);
     let near = |round: &&Round| round.peaks.iter().all(|peak| *peak >= ALONE * *best);
     let (alone, beside): (Vec<_>, Vec<_>) = rounds.iter().partition(near);
     print!("{what:56}");

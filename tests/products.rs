@@ -311,6 +311,10 @@ fn few_rows_or_columns() {
             starts_and_activations(&mut numbers, (few, many, k), [0, 1, 0]);
             starts_and_activations(&mut numbers, (many, few, k), [0, 0, 0]);
         }
+        // C of one tile.
+        for (many, k) in [(16, 17), (24, 64), (20, 100)] {
+            starts_and_activations(&mut numbers, (many, few, k), [0, 0, 0]);
+        }
         if few <= 2 {
             for (many, k) in [(16, 40), (33, 1024), (57, 1024), (90, 25)] {
                 starts_and_activations(&mut numbers, (few, many, k), [0, 1, 0]);

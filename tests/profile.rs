@@ -334,6 +334,18 @@ fn one_row_takes_columns_by_half_vectors() {
     }
 }
 
+/// Whole vectors of a single column would be nearly empty: from two half vectors of rows on they are turned, though all of C were one tile.
+#[test]
+fn a_single_column_is_turned() {
+    for (rows, shape) in [(12, "12x16"), (16, "1x16t"), (24, "1x24t")] {
+        let (a, b, mut c) = (Matrix::zeros(rows, 32), Matrix::zeros(32, 1), Matrix::zeros(rows, 1));
+        for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
+            let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());
+            assert_eq!(kernel.to_string(), format!("{isa} {shape}"), "{rows} rows");
+        }
+    }
+}
+
 /// The kernel of a product on one thread: parts for several may have another.
 fn kernel(isa: Isa, product: impl FnOnce() + Send) -> Kernel {
     alone(|| kernel_of(|| isa.pin(product)).1).unwrap()
@@ -351,10 +363,12 @@ fn a_tiny_product_goes_row_by_row() {
 /// Columns beyond the last whole vector that are a product of their own are no part of the larger one's tile.
 #[test]
 fn last_columns_are_not_in_the_tile() {
-    let (a, b, mut c) = (Matrix::zeros(6, 2000), Matrix::zeros(2000, 33), Matrix::zeros(6, 33));
-    for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
-        let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());
-        assert_eq!(kernel.to_string(), format!("{isa} 6x32"));
+    for (m, k, shape) in [(6, 2000, "6x32"), (33, 33, "11x32")] {
+        let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, 33), Matrix::zeros(m, 33));
+        for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
+            let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());
+            assert_eq!(kernel.to_string(), format!("{isa} {shape}"), "{m} rows, {k} steps");
+        }
     }
 }
 

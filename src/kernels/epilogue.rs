@@ -12,6 +12,9 @@ use super::vector::{load_up_to, store_up_to};
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::Simd;
 
+/// Values in the largest tile: what is staged of a C whose rows are not contiguous, or that is not stored at all.
+pub(super) const BUFFER: usize = 12 * 2 * PANEL;
+
 /// What is left to do after a kernel.
 #[derive(Clone, Copy)]
 pub(super) enum Rest<'a> {
@@ -103,38 +106,32 @@ impl Done<'_> {
                     activate_slice(s, activation, row);
                 }
             }
-            // Where the tile is staged, C is transposed and the derivative follows below.
-            Some(Rest::Derivative(activation, saved)) if !staged => {
-                let saved = saved.wrapping_offset(offset).cast_mut();
+            Some(Rest::Derivative(activation, saved)) => {
+                let mut lying = MaybeUninit::<[CacheLine; BUFFER / LINE]>::uninit();
+                let mut saved = saved.wrapping_offset(offset);
+                if staged {
+                    let from = Operand { ptr: saved, row: p.c_row, col: p.c_col };
+                    let to: *mut f32 = lying.as_mut_ptr().cast();
+                    // SAFETY: as many were saved as the tile has, and the buffer holds the largest tile.
+                    unsafe { transpose(s, from.t(), (cols, rows), to, (tile.c_row, 1)) };
+                    saved = to;
+                }
                 for row in 0..rows {
                     // SAFETY: the kernel has just written these contiguous values, and as many were saved.
                     let (row, saved) = unsafe {
-                        let row_of = |p| std::slice::from_raw_parts_mut(contiguous(p, row), cols);
-                        (row_of(tile.c), row_of(saved))
+                        (
+                            std::slice::from_raw_parts_mut(contiguous(tile.c, row), cols),
+                            std::slice::from_raw_parts(contiguous(saved.cast_mut(), row), cols),
+                        )
                     };
                     gradient_slice(s, activation, saved, row);
                 }
             }
-            Some(Rest::Derivative(..)) => {}
             Some(Rest::Descend(_)) => unreachable!("a descent has a sweep of its own"),
         }
         if staged {
             // SAFETY: C holds these rows and columns.
             unsafe { transpose(s, from, (rows, cols), c, (p.c_col, p.c_row)) };
-            if let Some(Rest::Derivative(activation, saved)) = rest {
-                debug_assert!(p.c_row == 1, "a derivative is taken of contiguous matrices only");
-                for col in 0..cols {
-                    let at = col as isize * p.c_col;
-                    // SAFETY: the tile's rows are contiguous in C; they have just been written, and as many were saved.
-                    let (column, saved) = unsafe {
-                        (
-                            std::slice::from_raw_parts_mut(c.wrapping_offset(at), rows),
-                            std::slice::from_raw_parts(saved.wrapping_offset(offset + at), rows),
-                        )
-                    };
-                    gradient_slice(s, activation, saved, column);
-                }
-            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::epilogue::{Done, Rest, descend_biases, split};
+use super::epilogue::{BUFFER, Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Epilogue, Product};
 use super::pack::Operand;
 use super::shapes::kernel;
@@ -11,9 +11,6 @@ use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
-
-/// Values in the largest tile: what is staged of a C whose rows are not contiguous, or that is not stored at all.
-const BUFFER: usize = 12 * 2 * PANEL;
 
 /// Values of a block up to which it lies in L1 as a whole: nothing needs to be asked for.
 pub(super) const CLOSE: usize = 6 * 1024;

@@ -34,13 +34,19 @@ pub use meter::Kernel;
 pub use peak::fma_peak;
 pub use sgemm::sgemm;
 pub(crate) use sgemm::{After, Begin, Panels, Right, descend, run};
-#[cfg(feature = "rayon")]
-pub(crate) use team::lead;
 #[cfg(all(test, feature = "rayon"))]
 pub(crate) use team::lead_through;
+#[cfg(feature = "rayon")]
+pub(crate) use team::{lead, worth as team_size};
 
 /// Without other threads, the caller is alone.
 #[cfg(not(feature = "rayon"))]
 pub(crate) fn lead<R>(_cycles: f64, f: impl FnOnce() -> R) -> R {
     f()
+}
+
+/// Likewise.
+#[cfg(not(feature = "rayon"))]
+pub(crate) fn team_size(_cycles: f64) -> usize {
+    1
 }

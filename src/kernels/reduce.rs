@@ -17,14 +17,33 @@ impl Body for ColumnSums<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
+        /// Vectors of sums in registers: an addition takes some cycles, in which those of other columns begin.
+        const VECTORS: usize = 4;
         let cols = self.sums.len();
-        for row in self.rows.chunks_exact(cols) {
-            let mut j = 0;
-            while j < cols {
-                let sum = s.add(read(s, self.sums, j), read(s, row, j));
-                write(s, self.sums, j, sum);
-                j += S::LANES;
+        let mut j = 0;
+        while cols - j >= VECTORS * S::LANES {
+            let mut sums = [s.splat(0.0); VECTORS];
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = read(s, self.sums, j + v * S::LANES);
             }
+            for row in self.rows.chunks_exact(cols) {
+                let row = &row[j..j + VECTORS * S::LANES];
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = s.add(*sum, read(s, row, v * S::LANES));
+                }
+            }
+            for (v, sum) in sums.into_iter().enumerate() {
+                write(s, self.sums, j + v * S::LANES, sum);
+            }
+            j += VECTORS * S::LANES;
+        }
+        while j < cols {
+            let mut sum = read(s, self.sums, j);
+            for row in self.rows.chunks_exact(cols) {
+                sum = s.add(sum, read(s, row, j));
+            }
+            write(s, self.sums, j, sum);
+            j += S::LANES;
         }
     }
 }
@@ -95,12 +114,11 @@ pub(crate) fn all_finite(isa: Isa, xs: &[f32]) -> bool {
     most(isa, xs) < f32::INFINITY
 }
 
-/// The sum of the terms of all samples, each of which has `width`, in f64: over the terms of a sample in ascending order,
-/// then over the samples.
-pub(crate) fn sum_of_samples(terms: &[f32], width: usize) -> f64 {
+/// `total` and the sum of the terms of all samples, each of which has `width`, in f64: over the terms of a sample in ascending
+/// order, then over the samples.
+pub(crate) fn sum_of_samples(mut total: f64, terms: &[f32], width: usize) -> f64 {
     /// Samples whose sums are made side by side: an addition takes some cycles, and the next could begin in each.
     const SAMPLES: usize = 8;
-    let mut total = 0.0;
     let mut samples = terms.chunks_exact(SAMPLES * width);
     for terms in &mut samples {
         let mut sums = [0.0; SAMPLES];

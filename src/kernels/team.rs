@@ -73,7 +73,7 @@ pub(crate) fn lead_through<R>(threads: usize, most: usize, f: impl FnOnce() -> R
 }
 
 /// Threads that this one leads, as far as they are worth it for work that takes so many cycles alone.
-pub(super) fn worth(cycles: f64) -> usize {
+pub(crate) fn worth(cycles: f64) -> usize {
     LEADER.with(|leader| leader.threads.get()).min((cycles / WORTH_AWAKE) as usize)
 }
 

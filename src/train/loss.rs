@@ -1,5 +1,8 @@
 //! Losses and what they are measured against.
 
+use std::ops::Range;
+
+use super::pass::part;
 use crate::error::{Error, Result};
 use crate::kernels::loss::{Bce, BceWithLogits, Mse, cross_entropy, elements};
 use crate::kernels::reduce::{all_finite, sum_of_samples};
@@ -179,8 +182,14 @@ impl Loss {
         }
     }
 
-    /// Checks that the network's outputs are what the loss takes.
-    pub(super) fn check_outputs(self, op: &'static str, outputs: usize, y: &[f32]) -> Result<()> {
+    /// Checks that the network's outputs are what the loss takes: those of samples from number `first` on.
+    pub(super) fn check_outputs(
+        self,
+        op: &'static str,
+        first: usize,
+        outputs: usize,
+        y: &[f32],
+    ) -> Result<()> {
         if self != Loss::Bce {
             return Ok(());
         }
@@ -189,11 +198,16 @@ impl Loss {
         check_range(op, "the network's output", outputs, y, cure).or_else(|error| match error {
             // A NaN is for the loss to report, with its layer.
             Error::Data { value, .. } if value.is_nan() => Ok(()),
+            Error::Data { op, name, row, col, value, cure } => {
+                Err(Error::Data { op, name, row: first + row, col, value, cure })
+            }
             error => Err(error),
         })
     }
 
-    /// The sum over a batch of so many outputs for each sample, and its derivative by each output. All arguments have been checked.
+    /// The sum over samples of so many outputs, added to that of those before, and its derivative by each output. All arguments have
+    /// been checked.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn sum(
         self,
         isa: Isa,
@@ -202,6 +216,7 @@ impl Loss {
         values: &[f32],
         terms: &mut [f32],
         delta: &mut [f32],
+        before: f64,
     ) -> f64 {
         match (self, targets) {
             (Loss::CrossEntropy { label_smoothing }, Targets::Classes(classes)) => {
@@ -211,11 +226,19 @@ impl Loss {
             (Loss::BceWithLogits, _) => elements(isa, BceWithLogits, y, values, terms, delta),
             _ => elements(isa, Mse, y, values, terms, delta),
         }
-        sum_of_samples(terms, self.terms(1, outputs))
+        sum_of_samples(before, terms, self.terms(1, outputs))
     }
 }
 
 impl<'a> Targets<'a> {
+    /// Those of some samples, which there are.
+    pub(super) fn part(self, rows: Range<usize>) -> Self {
+        match self {
+            Targets::Values(view) => Targets::Values(part(view, rows)),
+            Targets::Classes(classes) => Targets::Classes(&classes[rows]),
+        }
+    }
+
     /// The values, row after row, where they lie so; nothing for classes.
     pub(super) fn in_rows(self) -> Option<&'a [f32]> {
         match self {

@@ -3,6 +3,8 @@
 //! Backward goes down twice: first the derivatives by what each layer puts out before its activation (`delta`), for which
 //! the weights must be the old ones, then the gradients of the weights, which may be used up on the way to new weights.
 
+use std::ops::Range;
+
 use super::Loss;
 use super::loss::{Targets, check_finite};
 use super::state::{Planned, State};
@@ -92,6 +94,19 @@ impl Pass {
         x: MatRef,
         targets: Targets,
     ) -> Result<Measured> {
+        self.check(caller, model, loss, (x, targets), x.rows())?;
+        self.measure_rows(caller, model, loss, (x, targets), 0, 0.0)
+    }
+
+    /// Checks a batch, and makes room for so many samples of it at once.
+    pub(super) fn check(
+        &mut self,
+        caller: Caller,
+        model: &Mlp,
+        loss: Loss,
+        (x, targets): (MatRef, Targets),
+        at_once: usize,
+    ) -> Result<()> {
         let (op, isa) = (caller.op, Isa::try_current()?);
         model.check_input(op, x)?;
         let (rows, outputs) = (x.rows(), model.outputs());
@@ -102,17 +117,41 @@ impl Pass {
         loss.check_shape(op, rows, outputs, targets)?;
         let checks = profile::enter(Phase::Checks, None);
         // Before the data is read: a view that repeats a row by a stride of 0 may be larger than memory.
-        self.resize(op, model, loss, rows, targets)?;
+        self.resize(op, model, loss, at_once)?;
+        let values = match targets {
+            Targets::Values(view) if view.contiguous().is_none() => outputs,
+            _ => 0,
+        };
+        resize(op, &mut self.values, rows, values)?;
         self.check_samples(op, isa, x)?;
         loss.check_targets(op, isa, outputs, targets, &mut self.values)?;
-        let given = if matches!(targets, Targets::Classes(_)) { rows } else { rows * outputs };
-        checks.leave(|| Work::check(rows * model.inputs() + given));
+        checks.leave(|| Work::check(rows * model.inputs() + given(targets, rows, outputs)));
+        Ok(())
+    }
+
+    /// The loss of rows of a batch that has been checked, the first of them row `start`, added to the sum `before` of those above.
+    pub(super) fn measure_rows(
+        &mut self,
+        caller: Caller,
+        model: &Mlp,
+        loss: Loss,
+        (x, targets): (MatRef, Targets),
+        start: usize,
+        before: f64,
+    ) -> Result<Measured> {
+        let (op, isa, rows) = (caller.op, Isa::try_current()?, x.rows());
+        if rows != self.rows {
+            self.resize(op, model, loss, rows)?;
+        }
         self.forward(isa, model, x)?;
         let scope = profile::enter(Phase::Loss, None);
+        let outputs = model.outputs();
         let last = self.saved.last_mut().unwrap_or_else(|| unreachable!("`build` refuses no layers"));
-        loss.check_outputs(op, outputs, &last.y)?;
-        let values = targets.in_rows().unwrap_or(&self.values);
-        let sum = loss.sum(isa, (&last.y, outputs), targets, values, &mut self.terms, &mut last.delta);
+        loss.check_outputs(op, start, outputs, &last.y)?;
+        let copied = || self.values.get(start * outputs..(start + rows) * outputs);
+        let values = targets.in_rows().or_else(copied).unwrap_or_default();
+        let (y, terms, delta) = ((&last.y[..], outputs), &mut self.terms[..], &mut last.delta[..]);
+        let sum = loss.sum(isa, y, targets, values, terms, delta, before);
         if !sum.is_finite() {
             return Err(Error::NotFinite {
                 op,
@@ -122,9 +161,9 @@ impl Pass {
                 layer: self.saved.iter().position(|saved| !all_finite(isa, &saved.y)),
             });
         }
-        scope.leave(|| Work::loss(rows * outputs, given, self.terms.len()));
-        let count = self.terms.len() as u64;
-        Ok(Measured { sum, count })
+        let count = self.terms.len();
+        scope.leave(|| Work::loss(rows * outputs, given(targets, rows, outputs), count));
+        Ok(Measured { sum, count: count as u64 })
     }
 
     fn forward(&mut self, isa: Isa, model: &Mlp, x: MatRef) -> Result<()> {
@@ -144,8 +183,7 @@ impl Pass {
         Ok(())
     }
 
-    /// The derivatives of the loss just measured by what each layer puts out before its activation, and from them bounds
-    /// of the gradients.
+    /// The derivatives of the loss just measured by what each layer puts out before its activation.
     pub(super) fn deltas(&mut self, isa: Isa, model: &Mlp) -> Result<()> {
         let rows = self.rows;
         let layers = model.layers();
@@ -169,21 +207,25 @@ impl Pass {
             run(isa, 1.0, above, w, Begin::Scaled(0.0), after, MatMut::new(delta, rows, inputs)?);
             scope.leave(|| Work::delta(rows, layer.shape(), below != Activation::Identity));
         }
+        Ok(())
+    }
+
+    /// Finds upper bounds of the gradients of the batch whose derivatives are there: see [`Pass::bounds`].
+    pub(super) fn bound(&mut self, isa: Isa) {
         let (scope, mut input) = (profile::enter(Phase::Checks, None), self.most);
         let mut checked = 0;
-        for n in 0..layers.len() {
+        for n in 0..self.saved.len() {
             if n > 0 {
                 let below = &self.saved[n - 1].y;
                 input = most(isa, below).into();
                 checked += below.len();
             }
             let saved = &mut self.saved[n];
-            let delta = rows as f64 * f64::from(most(isa, &saved.delta));
+            let delta = self.rows as f64 * f64::from(most(isa, &saved.delta));
             checked += saved.delta.len();
             saved.bounds = [input * delta, delta];
         }
         scope.leave(|| Work::check(checked));
-        Ok(())
     }
 
     /// Upper bounds of the sums of gradients for the weight and the bias of a layer.
@@ -255,15 +297,8 @@ impl Pass {
         (self.saved.iter().map(layer).sum(), rest)
     }
 
-    /// Makes the buffers fit a batch of so many rows.
-    fn resize(
-        &mut self,
-        op: &'static str,
-        model: &Mlp,
-        loss: Loss,
-        rows: usize,
-        targets: Targets,
-    ) -> Result<()> {
+    /// Makes the buffers fit so many rows.
+    fn resize(&mut self, op: &'static str, model: &Mlp, loss: Loss, rows: usize) -> Result<()> {
         let layers = model.layers();
         self.saved.resize_with(layers.len(), Saved::default);
         for (layer, saved) in layers.iter().zip(&mut self.saved) {
@@ -276,11 +311,6 @@ impl Pass {
         let outputs = model.outputs();
         let terms = loss.terms(1, outputs);
         resize(op, &mut self.terms, rows, terms)?;
-        let values = match targets {
-            Targets::Values(view) if view.contiguous().is_none() => outputs,
-            _ => 0,
-        };
-        resize(op, &mut self.values, rows, values)?;
         (self.rows, self.outputs) = (rows, outputs);
         Ok(())
     }
@@ -311,4 +341,14 @@ impl Pass {
         }
         Ok(())
     }
+}
+
+/// Values that targets hold for so many rows.
+fn given(targets: Targets, rows: usize, outputs: usize) -> usize {
+    if matches!(targets, Targets::Classes(_)) { rows } else { rows * outputs }
+}
+
+/// Some rows of a batch, which has them.
+pub(super) fn part(x: MatRef, rows: Range<usize>) -> MatRef {
+    x.row_range(rows.start, rows.len()).unwrap_or_else(|| unreachable!("rows of the batch"))
 }

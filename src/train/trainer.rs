@@ -3,16 +3,26 @@
 use super::clip::Clip;
 use super::loss::{Loss, Targets};
 use super::optimizer::Optimizer;
-use super::pass::{Caller, Gradient, Measured, Pass};
+use super::pass::{Caller, Gradient, Measured, Pass, part};
 use super::state::State;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::kernels::lead;
 use crate::kernels::reduce::sum_of_squares;
+use crate::kernels::{lead, team_size};
 use crate::matrix::MatRef;
 use crate::nn::Mlp;
 use crate::profile::{self, Phase, Work};
 use crate::simd::Isa;
+
+/// Values of a batch, of what it leaves at the layers, of weights and of the optimizer's memory from which a core's cache (1.5 MiB of
+/// its 2) does not hold them from one pass to the next.
+const CACHE: usize = 384 * 1024;
+/// Values of samples, and of what they leave at the layers, that are then worked on at once (512 KiB).
+const AT_ONCE: usize = 128 * 1024;
+/// With fewer samples at once, products lose more than that saves.
+const LEAST_ROWS: usize = 128;
+/// Weights beyond which their gradients, read and written again for each part of a batch, cost more than that saves.
+const SMALL: usize = 256 * 1024;
 
 /// A network, a loss and an optimizer, and the buffers to train with: after the first batch of a size, a step
 /// of that size allocates nothing.
@@ -106,22 +116,76 @@ impl Trainer {
     }
 
     fn step_as(&mut self, op: &'static str, x: MatRef, targets: Targets) -> Result<f32> {
-        let measured = self.differentiate(op, x, targets)?;
-        if self.pending == 0 && !matches!(self.clip, Clip::GlobalNorm(_)) {
-            let isa = Isa::try_current()?;
-            let checks = profile::enter(Phase::Checks, None);
-            let planned = self.state.plan(&self.optimizer, self.clip.scaling(measured.count, || 0.0));
-            let proven = self.state.prove(isa, &planned, &self.model, |layer| self.pass.bounds(layer));
-            checks.leave(Work::default);
-            if proven {
-                self.pass.descend(isa, &planned, &mut self.model, &mut self.state, x)?;
-                self.steps += 1;
-                return Ok(measured.mean());
+        let at_once = self.rows_at_once(x);
+        let measured = if at_once < x.rows() {
+            // Nothing has been accumulated that an error could leave spoilt.
+            let added = self.add_by_parts(op, x, targets, at_once);
+            added.inspect_err(|_| self.pending = 0)?
+        } else {
+            let measured = self.differentiate(op, x, targets)?;
+            if self.pending == 0 && !matches!(self.clip, Clip::GlobalNorm(_)) {
+                let isa = Isa::try_current()?;
+                self.pass.bound(isa);
+                let checks = profile::enter(Phase::Checks, None);
+                let planned = self.state.plan(&self.optimizer, self.clip.scaling(measured.count, || 0.0));
+                let proven = self.state.prove(isa, &planned, &self.model, |layer| self.pass.bounds(layer));
+                checks.leave(Work::default);
+                if proven {
+                    self.pass.descend(isa, &planned, &mut self.model, &mut self.state, x)?;
+                    self.steps += 1;
+                    return Ok(measured.mean());
+                }
             }
-        }
-        self.add_gradients(measured, x)?;
+            self.add_gradients(measured, x)?;
+            measured
+        };
         self.update(op)?;
         Ok(measured.mean())
+    }
+
+    /// How many samples of a batch to take through the layers at once: all, unless they leave so much that it is gone from the caches
+    /// before the gradients are made of it.
+    fn rows_at_once(&self, x: MatRef) -> usize {
+        let rows = x.rows();
+        // (A view that repeats a row has no end that memory sets.)
+        if rows < 2 * LEAST_ROWS || x.row_stride() == 0 || self.pending > 0 {
+            return rows;
+        }
+        let sum = |of: fn((usize, usize)) -> usize| -> usize {
+            self.model.layers().iter().map(|layer| of(layer.shape())).sum()
+        };
+        let (of_row, weights) =
+            (sum(|(inputs, outputs)| inputs + outputs), sum(|(inputs, outputs)| inputs * outputs));
+        let threads = team_size(self.cycles(x)).max(1);
+        let kept = weights + self.state.bytes() / size_of::<f32>();
+        if weights > SMALL || rows.saturating_mul(of_row) + kept < threads * CACHE {
+            return rows;
+        }
+        let parts = rows / (threads * (AT_ONCE / of_row).max(LEAST_ROWS));
+        rows.div_ceil(parts.max(1))
+    }
+
+    /// Adds the gradients of a batch, so many samples at once.
+    fn add_by_parts(
+        &mut self,
+        op: &'static str,
+        x: MatRef,
+        targets: Targets,
+        at_once: usize,
+    ) -> Result<Measured> {
+        let caller = self.caller(op);
+        self.pass.check(caller, &self.model, self.loss, (x, targets), at_once)?;
+        let mut all = Measured { sum: 0.0, count: 0 };
+        for start in (0..x.rows()).step_by(at_once) {
+            let rows = start..x.rows().min(start + at_once);
+            let (x, targets) = (part(x, rows.clone()), targets.part(rows));
+            let Trainer { model, loss, pass, .. } = self;
+            let measured = pass.measure_rows(caller, model, *loss, (x, targets), start, all.sum)?;
+            pass.deltas(Isa::try_current()?, model)?;
+            self.add_gradients(measured, x)?;
+            all = Measured { sum: measured.sum, count: all.count + measured.count };
+        }
+        Ok(all)
     }
 
     /// Adds the gradients of a micro-batch to those of the next update, and returns its mean loss.

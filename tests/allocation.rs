@@ -93,7 +93,12 @@ fn steps_allocate_nothing() {
             Adam::new(0.01).into(),
             AdamW::new(0.01).into(),
         ];
-        for (hidden, batches) in [(SMALL, [samples(32), samples(7)]), (WIDE, [samples(128), samples(7)])] {
+        for (hidden, batches) in [
+            (SMALL, [samples(32), samples(7)]),
+            (WIDE, [samples(128), samples(7)]),
+            // One that goes through the layers in parts.
+            (SMALL, [samples(3000), samples(7)]),
+        ] {
             for optimizer in optimizers {
                 for clip in [Clip::None, Clip::Value(0.1), Clip::GlobalNorm(0.1)] {
                     let mut trainer = trainer(hidden, optimizer, clip);

@@ -322,6 +322,26 @@ fn two_instruction_sets_explain_themselves() {
     check_json(&report);
 }
 
+/// A batch that leaves more than a cache holds goes through the layers in parts; one that leaves less as a whole.
+#[test]
+fn large_batches_go_in_parts() {
+    for (batch, parts, last) in [(512, 1, Phase::Descend), (1200, 4, Phase::Gradient)] {
+        let mut case = Case::new(
+            &[128, 64, 64, 64],
+            Activation::Relu,
+            Activation::Identity,
+            batch,
+            Sgd::new(0.1).into(),
+        );
+        let entries = alone(move || case.profile(1).entries());
+        for phase in [Phase::Forward, last] {
+            let entry = find(&entries, Some(0), phase);
+            let flop = (2 * 128 * 64 * batch / parts) as f64;
+            assert_eq!((entry.calls, entry.flop), (parts as u64, flop), "{batch} samples, {phase}");
+        }
+    }
+}
+
 /// One row beside a B that lies by columns takes three vectors of eight of them at once, but not where they lie whole pages apart.
 #[test]
 fn one_row_takes_columns_by_half_vectors() {

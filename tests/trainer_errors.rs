@@ -1,9 +1,11 @@
 //! Bad input is refused with an error that says what to do, and the trainer is then as it was: it goes on
 //! with the same bits as a twin that never saw the bad input.
 
+mod common;
 #[path = "training/network.rs"]
 mod network;
 
+use common::alone;
 use network::{bits, mlp};
 use percycle::{
     Activation, Adam, AdamW, Clip, Error, Init, Loss, MatRef, Mlp, Optimizer, Result, Sgd, Targets, Trainer,
@@ -296,4 +298,75 @@ fn gradients_whose_sum_is_not_finite() {
     // 1e-30 times twice 1e19 times 1e18, from 0.
     let weight = trainer.model().layers()[0].weight().as_slice()[0];
     assert!((weight - 2e7).abs() < 10.0, "{weight}");
+}
+
+/// A batch that goes through the layers in parts is checked as a whole before the first of them; a loss that ends in no number in
+/// the last of them leaves nothing of the others.
+#[test]
+fn batches_in_parts() {
+    const ROWS: usize = 3000;
+    let data =
+        |width: usize| (0..ROWS * width).map(|i| (i * 7919 % 1000) as f32 / 1000.0).collect::<Vec<_>>();
+    let (x, values, classes) = (data(60), data(4), (0..ROWS as u32).map(|i| i % 4).collect::<Vec<_>>());
+    let start = |loss| {
+        let model = mlp(60, &[(50, Activation::Relu), (40, Activation::Tanh), (4, Activation::Identity)], 1);
+        Trainer::new(model, loss, Sgd::new(0.1).momentum(0.9)).unwrap()
+    };
+    let met = |loss, text: &str, x_met: &[f32], values_met: &[f32], classes_met: &[u32]| {
+        let (mut met, mut twin) = (start(loss), start(loss));
+        for (trainer, bad) in [(&mut met, true), (&mut twin, false)] {
+            let step = |trainer: &mut Trainer, x, values, classes| {
+                let targets = match loss {
+                    Loss::CrossEntropy { .. } => Targets::Classes(classes),
+                    _ => Targets::Values(view(values, ROWS, 4)),
+                };
+                trainer.step(view(x, ROWS, 60), targets)
+            };
+            alone(|| step(trainer, &x, &values, &classes)).unwrap();
+            if bad {
+                let error = alone(|| step(trainer, x_met, values_met, classes_met)).unwrap_err().to_string();
+                assert!(error.contains(text), "`{error}` does not say `{text}`");
+            }
+            alone(|| step(trainer, &x, &values, &classes)).unwrap();
+        }
+        assert_eq!(bits(met.model()), bits(twin.model()), "{text}");
+        assert_eq!(met.steps(), twin.steps());
+    };
+    let (mut bad_x, mut bad_values, mut bad_classes) = (x.clone(), values.clone(), classes.clone());
+    bad_x[ROWS * 60 - 1] = f32::NAN;
+    bad_values[ROWS * 4 - 2] = 3e38;
+    bad_classes[ROWS - 1] = 4;
+    met(Loss::Mse, "x[2999, 59] is NaN", &bad_x, &values, &classes);
+    met(Loss::Mse, "the loss is not finite", &x, &bad_values, &classes);
+    met(CROSS_ENTROPY, "target 2999 is class 4", &x, &values, &bad_classes);
+
+    // Outputs that are no probabilities in the last part.
+    let mut model = mlp(60, &[(200, Activation::Identity), (4, Activation::Identity)], 1);
+    model.layers_mut()[0].set_bias(&[0.0; 200]).unwrap();
+    model.layers_mut()[1].set_bias(&[0.5; 4]).unwrap();
+    let mut x = vec![0.0; ROWS * 60];
+    x[2900 * 60..2901 * 60].fill(1e3);
+    let before = bits(&model);
+    let mut trainer = Trainer::new(model, Loss::Bce, Sgd::new(0.1)).unwrap();
+    let targets = Targets::Values(view(&values, ROWS, 4));
+    let error = alone(|| trainer.step(view(&x, ROWS, 60), targets)).unwrap_err();
+    assert!(error.to_string().contains("the network's output[2900, "), "{error}");
+    assert_eq!(bits(trainer.model()), before);
+}
+
+/// Targets that do not lie row after row are copied as a whole, and each part takes its own.
+#[test]
+fn batches_in_parts_with_strided_targets() {
+    const ROWS: usize = 3000;
+    let x: Vec<f32> = (0..ROWS * 60).map(|i| (i * 7919 % 1000) as f32 / 1000.0).collect();
+    let by_columns: Vec<f32> = (0..ROWS * 4).map(|i| (i * 31 % 17) as f32 / 17.0).collect();
+    let columns = MatRef::strided(&by_columns, ROWS, 4, 1, ROWS).unwrap();
+    let by_rows: Vec<f32> = (0..ROWS * 4).map(|i| columns.get(i / 4, i % 4).unwrap()).collect();
+    let ends = [columns, view(&by_rows, ROWS, 4)].map(|values| {
+        let model = mlp(60, &[(50, Activation::Relu), (40, Activation::Tanh), (4, Activation::Identity)], 1);
+        let mut trainer = Trainer::new(model, Loss::Mse, Sgd::new(0.1)).unwrap();
+        let loss = alone(|| trainer.step(view(&x, ROWS, 60), Targets::Values(values))).unwrap();
+        (loss.to_bits(), bits(trainer.model()))
+    });
+    assert_eq!(ends[0], ends[1]);
 }

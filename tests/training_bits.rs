@@ -292,6 +292,23 @@ fn large_batches() {
     }
 }
 
+/// Batches that leave more than a cache holds go through the layers in parts, also where their gradients are not clipped.
+#[test]
+fn batches_in_parts() {
+    use Activation::{Gelu, Identity, Relu, Sigmoid};
+    let data = Data::new(60, 10, 2600, 2);
+    for (loss, (optimizer, ref_optimizer), clip) in [
+        (losses()[0], optimizers()[0], Clip::None),
+        (losses()[1], optimizers()[5], Clip::Value(0.01)),
+        (losses()[2], optimizers()[3], Clip::None),
+        (losses()[4], optimizers()[7], Clip::GlobalNorm(0.05)),
+    ] {
+        let last = if loss == Loss::Bce { Sigmoid } else { Identity };
+        let model = mlp(60, &[(40, Relu), (33, Gelu), (10, last)], 4);
+        alone(|| check(&model, Setup { loss, optimizer, clip }, ref_optimizer, &data, &[1, 1000]));
+    }
+}
+
 /// What is saved before an activation, and what its derivative is multiplied with, lie where the blocks of C lie: past
 /// blocks of k (1024 outputs), of m and of n, with the roles swapped (16 samples), with B packed (200 samples).
 #[test]

@@ -10,9 +10,11 @@ use crate::kernels::scratch;
 ///
 /// - `weights` 4 P, `optimizer` 4 P s;
 /// - `activations` 4 b for each unit of each layer, twice (its output, and the derivative of the loss by what it was made
-///   of), and once more where the activation needs its input again (LeakyReLU, GELU, SiLU);
-/// - `gradients` 4 P once gradients had to be kept: micro-batches, clipping by the global norm; 0 else;
-/// - `scratch` 4 b for each term of the loss, as much for targets that do not lie row after row, and the copies of operands
+///   of), and once more where the activation needs its input again (LeakyReLU, GELU, SiLU). A [`step`](Trainer::step) of a batch
+///   that would leave more than a core's cache holds takes it in parts through the layers (where there are at most 256 Ki weights): b
+///   is then the samples of a part;
+/// - `gradients` 4 P once gradients had to be kept: micro-batches, batches in parts, clipping by the global norm; 0 else;
+/// - `scratch` 4 b for each term of the loss, as much (of the whole batch) for targets that do not lie row after row, and the copies of operands
 ///   that the calling thread keeps for the next product: 8.5 MiB, or 176 b where that is more, and 8 MiB that threads share,
 ///   at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

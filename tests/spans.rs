@@ -93,7 +93,6 @@ fn micro_batches_and_their_update_are_spans() {
         "  loss",
         "  loss",
         "  dX layer=1",
-        "  checks",
         "  dW+db layer=0",
         "  dW+db layer=1",
         "call op=\"Trainer::apply\"",

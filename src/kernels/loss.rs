@@ -207,11 +207,12 @@ fn fold<S: Simd>(s: S, rows: &[f32], n: usize, start: S::V, f: impl Fn(S::V, S::
 /// The columns of up to `LANES` rows of `n` values, `LANES` of them from column `j` on or as many as there are: a lane for each row.
 #[inline(always)]
 fn columns<S: Simd>(s: S, rows: &[f32], n: usize, j: usize) -> [S::V; 16] {
+    const { assert!(S::LANES <= 16) };
     let mut columns = [s.splat(0.0); 16];
     let (from, to) = (rows[j..].as_ptr(), columns.as_mut_ptr().cast());
     let shape = ((rows.len() / n).min(S::LANES), S::LANES.min(n - j));
-    // SAFETY: so many rows of `n` values are there, and so many of them from column `j` on; a column is written to a vector, and no
-    // vector has more than 16 lanes.
+    // SAFETY: so many rows of `n` values are there, and so many of them from column `j` on; a column is written to a vector, and there are
+    // 16 of them.
     unsafe { s.transpose(shape, from, n as isize, to, S::LANES as isize) };
     columns
 }

@@ -300,20 +300,26 @@ fn gradients_whose_sum_is_not_finite() {
     assert!((weight - 2e7).abs() < 10.0, "{weight}");
 }
 
+/// Samples of which each leaves so much at the layers of [`in_parts`] that they go through them in parts, on one thread.
+const ROWS: usize = 3000;
+
+fn in_parts(loss: Loss) -> Trainer {
+    let model = mlp(60, &[(50, Activation::Relu), (40, Activation::Tanh), (4, Activation::Identity)], 1);
+    Trainer::new(model, loss, Sgd::new(0.1).momentum(0.9)).unwrap()
+}
+
+/// So many values for each of them.
+fn data(width: usize) -> Vec<f32> {
+    (0..ROWS * width).map(|i| (i * 7919 % 1000) as f32 / 1000.0).collect()
+}
+
 /// A batch that goes through the layers in parts is checked as a whole before the first of them; a loss that ends in no number in
 /// the last of them leaves nothing of the others.
 #[test]
 fn batches_in_parts() {
-    const ROWS: usize = 3000;
-    let data =
-        |width: usize| (0..ROWS * width).map(|i| (i * 7919 % 1000) as f32 / 1000.0).collect::<Vec<_>>();
     let (x, values, classes) = (data(60), data(4), (0..ROWS as u32).map(|i| i % 4).collect::<Vec<_>>());
-    let start = |loss| {
-        let model = mlp(60, &[(50, Activation::Relu), (40, Activation::Tanh), (4, Activation::Identity)], 1);
-        Trainer::new(model, loss, Sgd::new(0.1).momentum(0.9)).unwrap()
-    };
     let met = |loss, text: &str, x_met: &[f32], values_met: &[f32], classes_met: &[u32]| {
-        let (mut met, mut twin) = (start(loss), start(loss));
+        let (mut met, mut twin) = (in_parts(loss), in_parts(loss));
         for (trainer, bad) in [(&mut met, true), (&mut twin, false)] {
             let step = |trainer: &mut Trainer, x, values, classes| {
                 let targets = match loss {
@@ -357,14 +363,11 @@ fn batches_in_parts() {
 /// Targets that do not lie row after row are copied as a whole, and each part takes its own.
 #[test]
 fn batches_in_parts_with_strided_targets() {
-    const ROWS: usize = 3000;
-    let x: Vec<f32> = (0..ROWS * 60).map(|i| (i * 7919 % 1000) as f32 / 1000.0).collect();
-    let by_columns: Vec<f32> = (0..ROWS * 4).map(|i| (i * 31 % 17) as f32 / 17.0).collect();
+    let (x, by_columns) = (data(60), data(4));
     let columns = MatRef::strided(&by_columns, ROWS, 4, 1, ROWS).unwrap();
     let by_rows: Vec<f32> = (0..ROWS * 4).map(|i| columns.get(i / 4, i % 4).unwrap()).collect();
     let ends = [columns, view(&by_rows, ROWS, 4)].map(|values| {
-        let model = mlp(60, &[(50, Activation::Relu), (40, Activation::Tanh), (4, Activation::Identity)], 1);
-        let mut trainer = Trainer::new(model, Loss::Mse, Sgd::new(0.1)).unwrap();
+        let mut trainer = in_parts(Loss::Mse);
         let loss = alone(|| trainer.step(view(&x, ROWS, 60), Targets::Values(values))).unwrap();
         (loss.to_bits(), bits(trainer.model()))
     });

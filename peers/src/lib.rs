@@ -17,6 +17,17 @@ pub use rounds::{Contender, Sampler, Timing, median, race};
 /// What a program ends with when something is wrong: a message that is printed as it is.
 pub type Failure = Box<dyn std::error::Error>;
 
+/// How a program ends: with what is wrong, if something is.
+pub fn exit(result: Result<(), Failure>) -> std::process::ExitCode {
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
 /// A progress bar over `len` steps. It draws itself only on a terminal, so a log stays clean.
 pub fn progress(len: usize) -> indicatif::ProgressBar {
     let bar = indicatif::ProgressBar::new(len as u64);

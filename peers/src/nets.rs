@@ -1,7 +1,7 @@
 //! The rows of the table: nets, what is done with them, and the data.
 
-use crate::Failure;
-use percycle::{Activation, Init, Matrix, Mlp};
+use crate::{Failure, ours};
+use percycle::{Activation, Matrix, Mlp};
 
 /// The same file that percycle's own benches and the Python script read.
 const NETS: &str = include_str!("../../benches/nets.csv");
@@ -88,11 +88,6 @@ impl Net {
         };
         let units = sizes.split('-').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
         let batch: usize = batch.parse()?;
-        let mut builder = Mlp::builder(units[0]).init(Init::PyTorchLinear).seed(1);
-        for (i, &outputs) in units.iter().enumerate().skip(1) {
-            let last = i + 1 == units.len();
-            builder = builder.layer(outputs, if last { Activation::Identity } else { activation });
-        }
         let outputs = units[units.len() - 1];
         let targets = match what {
             Task::Step(Loss::CrossEntropy, _) => {
@@ -106,7 +101,7 @@ impl Net {
             name: format!("{} batch {batch}", words.replace("  ", " ")),
             task: what,
             hidden: activation,
-            model: builder.build()?,
+            model: ours::model(&units, activation)?,
             x: matrix(batch, units[0], |i| ((i * 7919 % 1000) as f32 - 499.5) / 500.0)?,
             units,
             targets,
@@ -119,6 +114,11 @@ impl Net {
             Task::Step(_, Optimizer::Adam) => 1e-3,
             _ => 0.1,
         }
+    }
+
+    /// Whether the hidden activation is GELU; it is ReLU else.
+    pub fn is_gelu(&self) -> bool {
+        self.hidden == Activation::Gelu
     }
 
     /// Samples in the batch.

@@ -50,18 +50,24 @@ impl Product<'_> {
         cycles::<S>((self.n, self.m, self.k), self.a.row != 1, self.c_row != 1)
     }
 
-    /// Whether the product of the transposes, `C^T = B^T A^T`, takes less time.
+    /// The cycles that the product of the transposes, `C^T = B^T A^T`, saves; not more than 0 where it saves none.
     #[inline(always)]
-    pub(super) fn is_swapped<S: Simd>(&self) -> bool {
-        let Rhs::Plain(b) = self.b else { return false };
+    fn saved_by_swapping<S: Simd>(&self) -> f64 {
+        let Rhs::Plain(b) = self.b else { return 0.0 };
         // A row-major product of some width has nothing to gain, and what descends has its weights in C's order.
         if matches!(self.epilogue, Epilogue::Descend(_))
             || self.alpha != 1.0
             || (b.col == 1 && self.c_col == 1 && self.n >= S::LANES)
         {
-            return false;
+            return 0.0;
         }
-        self.as_it_is::<S>() > self.transposed::<S>()
+        self.as_it_is::<S>() - self.transposed::<S>()
+    }
+
+    /// Whether it takes less time.
+    #[inline(always)]
+    pub(super) fn is_swapped<S: Simd>(&self) -> bool {
+        self.saved_by_swapping::<S>() > 0.0
     }
 
     /// Whether it takes so much less that it is worth more than a single tile: for very few columns, which a vector is not for, and
@@ -69,10 +75,7 @@ impl Product<'_> {
     #[inline(always)]
     pub(super) fn is_narrow<S: Simd>(&self) -> bool {
         let must_save = if self.n == 1 { ONE_TILE.0 } else { ONE_TILE.1 };
-        self.m >= 2 * S::Half::LANES
-            && (1..=4).contains(&self.n)
-            && self.as_it_is::<S>() - self.transposed::<S>() > must_save
-            && self.is_swapped::<S>()
+        self.m >= 2 * S::Half::LANES && (1..=4).contains(&self.n) && self.saved_by_swapping::<S>() > must_save
     }
 
     /// The product without the columns beyond the last whole vector, and that of those with the factors exchanged, if this

@@ -74,12 +74,22 @@ impl Done<'_> {
     /// C holds the tile's rows and columns, and so does what is at `tile.c`.
     #[inline(always)]
     pub(super) unsafe fn begin<S: Simd>(&self, s: S, staged: bool) {
-        let Done { p, tile, rows, c, .. } = *self;
-        if let (true, Start::Scaled(_)) = (staged, tile.start) {
-            let from = Operand { ptr: c, row: p.c_row, col: p.c_col };
+        if let (true, Start::Scaled(_)) = (staged, self.tile.start) {
             // SAFETY: the caller's.
-            unsafe { transpose(s, from.t(), (tile.cols, rows), tile.c, (tile.c_row, 1)) };
+            unsafe { self.stage(s, self.c, self.tile.c) };
         }
+    }
+
+    /// Brings the tile's elements of what lies like C to where they lie as in the tile.
+    ///
+    /// # Safety
+    /// `from` holds the tile's rows and columns as C does, `to` as `tile.c` does.
+    #[inline(always)]
+    unsafe fn stage<S: Simd>(&self, s: S, from: *const f32, to: *mut f32) {
+        let Done { p, tile, rows, .. } = *self;
+        let from = Operand { ptr: from, row: p.c_row, col: p.c_col };
+        // SAFETY: the caller's.
+        unsafe { transpose(s, from.t(), (tile.cols, rows), to, (tile.c_row, 1)) };
     }
 
     /// What is left to do; staged tiles go to C only now.
@@ -87,8 +97,8 @@ impl Done<'_> {
     /// # Safety
     /// The tile has been written, C and the epilogue's matrices hold its rows and columns.
     #[inline(always)]
-    pub(super) unsafe fn finish<S: Simd>(self, s: S, rest: Option<Rest>, staged: bool) {
-        let Done { p, tile, rows, c, offset } = self;
+    pub(super) unsafe fn finish<S: Simd>(&self, s: S, rest: Option<Rest>, staged: bool) {
+        let Done { p, tile, rows, c, offset } = *self;
         let cols = tile.cols;
         let from = Operand { ptr: tile.c, row: tile.c_row, col: 1 };
         let contiguous = |p: *mut f32, row: usize| p.wrapping_offset(row as isize * tile.c_row);
@@ -110,10 +120,9 @@ impl Done<'_> {
                 let mut lying = MaybeUninit::<[CacheLine; BUFFER / LINE]>::uninit();
                 let mut saved = saved.wrapping_offset(offset);
                 if staged {
-                    let from = Operand { ptr: saved, row: p.c_row, col: p.c_col };
                     let to: *mut f32 = lying.as_mut_ptr().cast();
                     // SAFETY: as many were saved as the tile has, and the buffer holds the largest tile.
-                    unsafe { transpose(s, from.t(), (cols, rows), to, (tile.c_row, 1)) };
+                    unsafe { self.stage(s, saved, to) };
                     saved = to;
                 }
                 for row in 0..rows {

@@ -3,7 +3,7 @@
 //! The derivative is that of the loss *summed* over the batch: the mean is taken once, at the update.
 
 use super::math;
-use super::vector::{MOST_LANES, read, write};
+use super::vector::{MOST_LANES, lanes, read, write};
 use crate::simd::{Body, Isa, Simd};
 
 /// A loss that looks at one output and one target at a time: the term and its derivative.
@@ -215,14 +215,6 @@ fn columns<S: Simd>(s: S, rows: &[f32], n: usize, j: usize) -> [S::V; 16] {
     // 16 of them.
     unsafe { s.transpose(shape, from, n as isize, to, S::LANES as isize) };
     columns
-}
-
-/// The lanes of a vector, one by one.
-#[inline(always)]
-fn lanes<S: Simd>(s: S, v: S::V) -> [f32; MOST_LANES] {
-    let mut lanes = [0.0; MOST_LANES];
-    write(s, &mut lanes, 0, v);
-    lanes
 }
 
 /// The terms (one for each sample) and derivatives of softmax cross-entropy on rows of logits. Each class

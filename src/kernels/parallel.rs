@@ -81,7 +81,7 @@ fn most_cycles(product: &Product) -> f64 {
 fn run_large(isa: Isa, product: &Product) {
     let cycles = isa.dispatch(Predict(product));
     team::lead(cycles, || match team::worth(cycles) {
-        0 | 1 => run_alone(isa, product),
+        1 => run_alone(isa, product),
         threads => split(isa, product, threads),
     });
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::parallel;
-use super::vector::{MOST_LANES, read, write};
+use super::vector::{lanes, read, write};
 use crate::simd::{Body, Isa, Simd};
 
 struct ColumnSums<'a> {
@@ -17,35 +17,36 @@ impl Body for ColumnSums<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        /// Vectors of sums in registers: an addition takes some cycles, in which those of other columns begin.
-        const VECTORS: usize = 4;
-        let cols = self.sums.len();
-        let mut j = 0;
-        while cols - j >= VECTORS * S::LANES {
-            let mut sums = [s.splat(0.0); VECTORS];
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = read(s, self.sums, j + v * S::LANES);
-            }
-            for row in self.rows.chunks_exact(cols) {
-                let row = &row[j..j + VECTORS * S::LANES];
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    *sum = s.add(*sum, read(s, row, v * S::LANES));
-                }
-            }
-            for (v, sum) in sums.into_iter().enumerate() {
-                write(s, self.sums, j + v * S::LANES, sum);
-            }
-            j += VECTORS * S::LANES;
-        }
-        while j < cols {
-            let mut sum = read(s, self.sums, j);
-            for row in self.rows.chunks_exact(cols) {
-                sum = s.add(sum, read(s, row, j));
-            }
-            write(s, self.sums, j, sum);
-            j += S::LANES;
+        let (rows, sums, mut j) = (self.rows, self.sums, 0);
+        while j < sums.len() {
+            j += if sums.len() - j >= VECTORS * S::LANES {
+                add_columns::<S, VECTORS>(s, rows, sums, j)
+            } else {
+                add_columns::<S, 1>(s, rows, sums, j)
+            };
         }
     }
+}
+
+/// Vectors of sums in registers: an addition takes some cycles, in which those of other columns begin.
+const VECTORS: usize = 4;
+
+/// Adds so many vectors of columns, from column `j` on, and returns how many columns they have.
+#[inline(always)]
+fn add_columns<S: Simd, const N: usize>(s: S, rows: &[f32], sums: &mut [f32], j: usize) -> usize {
+    let mut added = [s.splat(0.0); N];
+    for (v, sum) in added.iter_mut().enumerate() {
+        *sum = read(s, sums, j + v * S::LANES);
+    }
+    for row in rows.chunks_exact(sums.len()) {
+        for (v, sum) in added.iter_mut().enumerate() {
+            *sum = s.add(*sum, read(s, row, j + v * S::LANES));
+        }
+    }
+    for (v, sum) in added.into_iter().enumerate() {
+        write(s, sums, j + v * S::LANES, sum);
+    }
+    N * S::LANES
 }
 
 /// Adds the rows of a row-major matrix to `sums`, one value for each column, in ascending order of the rows.
@@ -78,9 +79,7 @@ impl Body for Most<'_> {
             i += S::LANES;
         }
         let most = s.max_int(s.max_int(most[0], most[1]), s.max_int(most[2], most[3]));
-        let mut lanes = [0.0; MOST_LANES];
-        write(s, &mut lanes[..S::LANES], 0, most);
-        largest(&lanes[..S::LANES])
+        largest(&lanes(s, most)[..S::LANES])
     }
 }
 

@@ -72,9 +72,9 @@ pub(crate) fn lead_through<R>(threads: usize, most: usize, f: impl FnOnce() -> R
     f()
 }
 
-/// Threads that this one leads, as far as they are worth it for work that takes so many cycles alone.
+/// Threads that this one leads, as far as they are worth it for work that takes so many cycles alone; itself at least.
 pub(crate) fn worth(cycles: f64) -> usize {
-    LEADER.with(|leader| leader.threads.get()).min((cycles / WORTH_AWAKE) as usize)
+    LEADER.with(|leader| leader.threads.get()).min((cycles / WORTH_AWAKE) as usize).max(1)
 }
 
 /// Runs all parts, on this thread and on those that it leads.

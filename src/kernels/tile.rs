@@ -303,7 +303,6 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         }
         macro_rules! ask_for_c {
             () => {{
-                ask_for_b!();
                 each_line!(col, s.prefetch(c_next.wrapping_add(col)));
                 c_next = c_next.wrapping_offset(t.c_next_row);
             }};
@@ -402,7 +401,10 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             let spread = fours && t.k >= MANY + 4 * t.c_ahead + t.b_ahead;
             let (c_ahead, mut c_later) = if spread { (0, t.c_ahead) } else { (t.c_ahead.min(t.k), 0) };
             let b_ahead = t.b_ahead.min(t.k - c_ahead);
-            steps!(c_ahead, ask_for_c!());
+            steps!(c_ahead, {
+                ask_for_b!();
+                ask_for_c!();
+            });
             steps!(b_ahead, ask_for_next!());
             let mut left = t.k - c_ahead - b_ahead;
             // Every other row is a step behind: rows that lie whole lines apart have the same place in their lines at the same
@@ -441,8 +443,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 left -= 1;
                 while left >= 4 {
                     if c_later > 0 {
-                        each_line!(col, s.prefetch(c_next.wrapping_add(col)));
-                        c_next = c_next.wrapping_offset(t.c_next_row);
+                        ask_for_c!();
                         c_later -= 1;
                     }
                     each_step!(0 1 2 3);

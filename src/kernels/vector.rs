@@ -50,3 +50,11 @@ pub(super) unsafe fn store_up_to<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) 
 
 /// More lanes than any instruction set has.
 pub(super) const MOST_LANES: usize = 64;
+
+/// The lanes of a vector, one by one; what is beyond them is 0.
+#[inline(always)]
+pub(super) fn lanes<S: Simd>(s: S, v: S::V) -> [f32; MOST_LANES] {
+    let mut lanes = [0.0; MOST_LANES];
+    write(s, &mut lanes, 0, v);
+    lanes
+}

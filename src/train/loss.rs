@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::pass::part;
 use crate::error::{Error, Result};
 use crate::kernels::loss::{Bce, BceWithLogits, Mse, cross_entropy, elements};
-use crate::kernels::reduce::{all_finite, sum_of_samples};
+use crate::kernels::reduce::all_finite;
 use crate::matrix::MatRef;
 use crate::simd::Isa;
 
@@ -175,7 +175,7 @@ impl Loss {
                 let values = targets.in_rows().unwrap_or(values);
                 if matches!(self, Loss::Bce | Loss::BceWithLogits) {
                     let cure = "targets of binary cross-entropy must be in [0, 1]";
-                    return check_range(op, "targets", outputs, values, cure);
+                    return check_range(op, "targets", 0, outputs, values, cure);
                 }
                 check_finite(op, isa, "targets", 0, outputs, values)
             }
@@ -195,29 +195,23 @@ impl Loss {
         }
         let cure = "Loss::Bce takes probabilities: \
                     end the network in Activation::Sigmoid, or use Loss::BceWithLogits";
-        check_range(op, "the network's output", outputs, y, cure).or_else(|error| match error {
+        check_range(op, "the network's output", first, outputs, y, cure).or_else(|error| match error {
             // A NaN is for the loss to report, with its layer.
             Error::Data { value, .. } if value.is_nan() => Ok(()),
-            Error::Data { op, name, row, col, value, cure } => {
-                Err(Error::Data { op, name, row: first + row, col, value, cure })
-            }
             error => Err(error),
         })
     }
 
-    /// The sum over samples of so many outputs, added to that of those before, and its derivative by each output. All arguments have
-    /// been checked.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn sum(
+    /// The terms of the loss of these outputs, and the derivative of their sum by each output. All arguments have been checked.
+    pub(super) fn differentiate(
         self,
         isa: Isa,
-        (y, outputs): (&[f32], usize),
+        y: &[f32],
         targets: Targets,
         values: &[f32],
         terms: &mut [f32],
         delta: &mut [f32],
-        before: f64,
-    ) -> f64 {
+    ) {
         match (self, targets) {
             (Loss::CrossEntropy { label_smoothing }, Targets::Classes(classes)) => {
                 cross_entropy(isa, label_smoothing, y, classes, terms, delta);
@@ -226,7 +220,6 @@ impl Loss {
             (Loss::BceWithLogits, _) => elements(isa, BceWithLogits, y, values, terms, delta),
             _ => elements(isa, Mse, y, values, terms, delta),
         }
-        sum_of_samples(before, terms, self.terms(1, outputs))
     }
 }
 
@@ -261,16 +254,20 @@ fn copy_rows(from: MatRef, to: &mut [f32]) {
     }
 }
 
+/// Checks that rows of `cols` values, the first of them row `first`, are in [0, 1].
 fn check_range(
     op: &'static str,
     name: &'static str,
+    first: usize,
     cols: usize,
     xs: &[f32],
     cure: &'static str,
 ) -> Result<()> {
     match xs.iter().position(|x| !(0.0..=1.0).contains(x)) {
         None => Ok(()),
-        Some(at) => Err(Error::Data { op, name, row: at / cols, col: at % cols, value: xs[at], cure }),
+        Some(at) => {
+            Err(Error::Data { op, name, row: first + at / cols, col: at % cols, value: xs[at], cure })
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::Activation;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::activation_gradient;
-use crate::kernels::reduce::{add_rows, all_finite, most};
+use crate::kernels::reduce::{add_rows, all_finite, most, sum_of_samples};
 use crate::kernels::{After, Begin, Right, descend, run};
 use crate::matrix::{MatMut, MatRef, resize};
 use crate::nn::Mlp;
@@ -150,8 +150,8 @@ impl Pass {
         loss.check_outputs(op, start, outputs, &last.y)?;
         let copied = || self.values.get(start * outputs..(start + rows) * outputs);
         let values = targets.in_rows().or_else(copied).unwrap_or_default();
-        let (y, terms, delta) = ((&last.y[..], outputs), &mut self.terms[..], &mut last.delta[..]);
-        let sum = loss.sum(isa, y, targets, values, terms, delta, before);
+        loss.differentiate(isa, &last.y, targets, values, &mut self.terms, &mut last.delta);
+        let sum = sum_of_samples(before, &self.terms, loss.terms(1, outputs));
         if !sum.is_finite() {
             return Err(Error::NotFinite {
                 op,

@@ -156,7 +156,7 @@ impl Trainer {
         };
         let (of_row, weights) =
             (sum(|(inputs, outputs)| inputs + outputs), sum(|(inputs, outputs)| inputs * outputs));
-        let threads = team_size(self.cycles(x)).max(1);
+        let threads = team_size(self.cycles(x));
         let kept = weights + self.state.bytes() / size_of::<f32>();
         if weights > SMALL || rows.saturating_mul(of_row) + kept < threads * CACHE {
             return rows;
@@ -165,7 +165,7 @@ impl Trainer {
         rows.div_ceil(parts.max(1))
     }
 
-    /// Adds the gradients of a batch, so many samples at once.
+    /// Adds the gradients of a batch, so many samples at once, to none.
     fn add_by_parts(
         &mut self,
         op: &'static str,
@@ -175,17 +175,17 @@ impl Trainer {
     ) -> Result<Measured> {
         let caller = self.caller(op);
         self.pass.check(caller, &self.model, self.loss, (x, targets), at_once)?;
-        let mut all = Measured { sum: 0.0, count: 0 };
+        let mut sum = 0.0;
         for start in (0..x.rows()).step_by(at_once) {
             let rows = start..x.rows().min(start + at_once);
             let (x, targets) = (part(x, rows.clone()), targets.part(rows));
             let Trainer { model, loss, pass, .. } = self;
-            let measured = pass.measure_rows(caller, model, *loss, (x, targets), start, all.sum)?;
+            let measured = pass.measure_rows(caller, model, *loss, (x, targets), start, sum)?;
             pass.deltas(Isa::try_current()?, model)?;
             self.add_gradients(measured, x)?;
-            all = Measured { sum: measured.sum, count: all.count + measured.count };
+            sum = measured.sum;
         }
-        Ok(all)
+        Ok(Measured { sum, count: self.pending })
     }
 
     /// Adds the gradients of a micro-batch to those of the next update, and returns its mean loss.

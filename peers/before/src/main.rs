@@ -1,19 +1,19 @@
 //! Two commits of percycle in the same rounds: how many times as long the one before takes.
 //!
-//! The only figures that tell of a change of a few percent on a shared machine. A round measures the FMA peak, times both, and
-//! measures the peak again. Rounds in which both peaks are near the best of all were alone on their core; the others
+//! The only figures that tell of a change of a few percent on a shared machine. A round measures the FMA peak and times both,
+//! and the next begins with the peak again. Rounds in which both peaks are near the best of all were alone on their core; the others
 //! had a neighbour on it. Their medians stand apart, since some changes help in one case and cost in the other.
 
 mod version;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
-use percycle_peers::nets::Net;
+use percycle_peers::nets::{Net, TIMED_RATE};
 use percycle_peers::problem::Problem;
 use percycle_peers::shapes::{self, Shape};
-use percycle_peers::{Contender, Failure, Sampler, median, print_facts};
+use percycle_peers::{Contender, Failure, Timing, exit, median, print_facts, race};
 
 /// Times the commit before and this one in interleaved rounds.
 #[derive(Parser)]
@@ -34,22 +34,8 @@ struct Args {
 /// tenth, and a neighbour takes a third or more.
 const ALONE: f64 = 0.85;
 
-struct Round {
-    /// FLOP per second of the FMA units, before and after.
-    peaks: [f64; 2],
-    /// Seconds of a call.
-    before: f64,
-    now: f64,
-}
-
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
@@ -72,51 +58,38 @@ fn run(args: &Args) -> Result<(), Failure> {
 
 fn product(shape: Shape, limit: Duration, best: &mut f64) {
     let problem = Problem::new(shape);
-    let rounds = rounds(version::before::product(&problem), version::now::product(&problem), limit);
-    print(&shape.to_string(), shape.flops(), &rounds, best);
+    let contenders = vec![version::before::product(&problem), version::now::product(&problem)];
+    print(&shape.to_string(), shape.flops(), &race(contenders, usize::MAX, limit), best);
 }
 
 fn step(net: &Net, limit: Duration, best: &mut f64) -> Result<(), Failure> {
-    let rounds = rounds(version::before::step(net)?, version::now::step(net)?, limit);
-    print(&net.to_string(), net.flops(), &rounds, best);
+    let calls = [version::before::prepare(net, TIMED_RATE)?, version::now::prepare(net, TIMED_RATE)?];
+    let contenders = calls.map(|mut call| {
+        Box::new(move || {
+            call();
+        }) as Contender
+    });
+    print(&net.to_string(), net.flops(), &race(contenders.into(), usize::MAX, limit), best);
     Ok(())
 }
 
-fn rounds(before: Contender, now: Contender, limit: Duration) -> Vec<Round> {
-    let (mut before, mut now) = (Sampler::new(before), Sampler::new(now));
-    let mut rounds: Vec<Round> = Vec::new();
-    let start = Instant::now();
-    let peak = || ::now::fma_peak(::now::Isa::current());
-    while rounds.len() < 3 || start.elapsed() < limit {
-        let before_both = peak();
-        // Neither always runs in the wake of the other.
-        let (before, now) = if rounds.len() % 2 == 0 {
-            let before = before.seconds();
-            (before, now.seconds())
-        } else {
-            let now = now.seconds();
-            (before.seconds(), now)
-        };
-        rounds.push(Round { peaks: [before_both, peak()], before, now });
-    }
-    rounds
-}
-
-fn print(what: &str, flops: f64, rounds: &[Round], best: &mut f64) {
-    let mut peaks: Vec<f64> = rounds.iter().flat_map(|round| round.peaks).collect();
-    peaks.sort_by(f64::total_cmp);
-    *best = best.max(peaks[peaks.len() * 9 / 10]);
-    let near = |round: &&Round| round.peaks.iter().all(|peak| *peak >= ALONE * *best);
-    let (alone, beside): (Vec<_>, Vec<_>) = rounds.iter().partition(near);
+fn print(what: &str, flops: f64, timing: &Timing, best: &mut f64) {
+    let peaks = &timing.peaks;
+    let mut sorted = peaks.clone();
+    sorted.sort_by(f64::total_cmp);
+    *best = best.max(sorted[sorted.len() * 9 / 10]);
+    // The peak of the next round comes after this one.
+    let near = |&round: &usize| peaks[round..].iter().take(2).all(|peak| *peak >= ALONE * *best);
+    let (alone, beside): (Vec<_>, Vec<_>) = (0..peaks.len()).partition(near);
+    let (before, now) = (&timing.seconds[0], &timing.seconds[1]);
     print!("{what:56}");
     for rounds in [alone, beside] {
         if rounds.is_empty() {
             print!("{:>22}", "-");
             continue;
         }
-        let ratio = median(rounds.iter().map(|round| round.before / round.now));
-        let share = 100.0
-            * median(rounds.iter().map(|round| 2.0 * flops / round.now / (round.peaks[0] + round.peaks[1])));
+        let ratio = median(rounds.iter().map(|&round| before[round] / now[round]));
+        let share = 100.0 * median(rounds.iter().map(|&round| flops / now[round] / peaks[round]));
         print!("{ratio:>10.3}{share:>6.1}{:>6}", format!("({})", rounds.len()));
     }
     println!();

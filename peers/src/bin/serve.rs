@@ -10,16 +10,10 @@ use std::process::ExitCode;
 
 use percycle_peers::nets::{Net, TIMED_RATE};
 use percycle_peers::ours::{CHECK_STEPS, prepare};
-use percycle_peers::{Failure, Sampler};
+use percycle_peers::{Failure, Sampler, exit};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(run())
 }
 
 fn run() -> Result<(), Failure> {

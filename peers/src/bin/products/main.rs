@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use percycle_peers::problem::Problem;
-use percycle_peers::{Contender, Failure, print_facts, progress, race, shapes};
+use percycle_peers::{Contender, Failure, exit, print_facts, progress, race, shapes};
 
 use crate::blas::Blas;
 use crate::crates::{Faer, Gemm, Gemmkit, Matrixmultiply, Peer, Percycle, Rten};
@@ -48,13 +48,7 @@ const USUAL_NAMES: [&str; 3] = ["libopenblas.so.0", "libmkl_rt.so.3", "libmkl_rt
 const LIMIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Failure> {

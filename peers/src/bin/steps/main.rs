@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Parser;
 use percycle_peers::nets::{Net, TIMED_RATE, Task};
 use percycle_peers::ours::{self, CHECK_STEPS, Call};
-use percycle_peers::{Contender, Failure, Timing, median, print_facts, progress, race};
+use percycle_peers::{Contender, Failure, Timing, exit, median, print_facts, progress, race};
 
 /// Times percycle's training steps and predictions and those of candle and burn in interleaved rounds.
 #[derive(Parser)]
@@ -44,13 +44,7 @@ const FRAMEWORKS: [(&str, Prepare); 3] =
 const LIMIT: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<(), Failure> {

@@ -342,18 +342,6 @@ fn large_batches_go_in_parts() {
     }
 }
 
-/// One row beside a B that lies by columns takes three vectors of eight of them at once, but not where they lie whole pages apart.
-#[test]
-fn one_row_takes_columns_by_half_vectors() {
-    for (k, cols) in [(784, 24), (1024, 16)] {
-        let (a, b, mut c) = (Matrix::zeros(1, k), Matrix::zeros(512, k), Matrix::zeros(1, 512));
-        for isa in Isa::available().filter(|isa| isa.lanes() > 1) {
-            let kernel = kernel(isa, || matmul(a.view(), b.view().t(), c.view_mut()).unwrap());
-            assert_eq!(kernel.to_string(), format!("{isa} 1x{cols}"), "{k} steps");
-        }
-    }
-}
-
 /// Whole vectors of a single column would be nearly empty: from two half vectors of rows on they are turned, though all of C were one tile.
 #[test]
 fn a_single_column_is_turned() {

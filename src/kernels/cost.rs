@@ -3,7 +3,7 @@
 use super::gemm::{Epilogue, Product, Rhs};
 use super::shapes::turned_rows;
 #[cfg(feature = "rayon")]
-use super::sweep::BEYOND_L2;
+use crate::simd::Core;
 use crate::simd::Simd;
 
 // In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,
@@ -102,6 +102,6 @@ impl Product<'_> {
         let cycles = if self.is_swapped::<S>() { self.transposed::<S>() } else { self.as_it_is::<S>() };
         let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
         let values = m * k + k * n + m * n;
-        if values > BEYOND_L2 as f64 { cycles.max(FAR * values) } else { cycles }
+        if values > Core::current().l2 as f64 { cycles.max(FAR * values) } else { cycles }
     }
 }

@@ -1,8 +1,8 @@
 //! Which tiles are compiled for an instruction set, and where to find them.
 
 use super::tile::{InRegisters, Masked, Reads, Tile, TileBody, Transposing, Whole};
-use crate::buffer::PAGE;
-use crate::simd::{Body, Simd};
+use crate::buffer::{LINE, PAGE};
+use crate::simd::{Body, Core, Simd};
 
 /// A kernel for a fixed number of rows and vectors.
 pub(super) type Kernel<S> = unsafe fn(S, &Tile);
@@ -112,13 +112,17 @@ unsafe fn turned<S: Simd, const ROWS: usize, const NV: usize>(s: S, tile: &Tile)
 
 /// The kernel that transposes B in registers, for the next of `n` columns, of which some `left` half vectors are left, and how many columns
 /// it takes, which all exist: if there is one for so many rows. Its A is contiguous over k, and the columns of B are `b_col` apart. (An
-/// Intel core shuffles one whole vector in a cycle and two half ones; with more rows, it is the multiply-adds that take the time.)
+/// Intel core shuffles one whole vector in a cycle and two half ones; with more rows, it is the multiply-adds that take the time. Zen 5
+/// shuffles four of either within their quarters, and two across.)
 pub(super) fn turned_in_registers<S: Simd>(
     rows: usize,
     left: usize,
     n: usize,
     b_col: isize,
 ) -> Option<(Kernel<S>, usize)> {
+    if let Some(whole) = whole_in_registers::<S>(rows, left * S::Half::LANES, n, b_col) {
+        return Some(whole);
+    }
     // What is made of four values of each column are vectors.
     if const { S::Half::LANES < 4 } {
         return None;
@@ -140,4 +144,39 @@ pub(super) fn turned_in_registers<S: Simd>(
         _ => return None,
     };
     Some((kernel, vectors * S::Half::LANES))
+}
+
+/// The same by whole vectors, on cores that shuffle those as fast.
+#[inline(always)]
+fn whole_in_registers<S: Simd>(
+    rows: usize,
+    left: usize,
+    n: usize,
+    b_col: isize,
+) -> Option<(Kernel<S>, usize)> {
+    if const { S::LANES == LINE } {
+        // Of fewer columns three half vectors hide as much of the latency of one row's chains.
+        let least = if rows == 1 { 3 * S::LANES } else { 2 * S::LANES };
+        // Columns that share a set of L1, and lines of A that cannot be read beside them.
+        let half_page = PAGE as isize / 2;
+        let collide = b_col % half_page == 0 && (rows > 2 || b_col % (2 * half_page) == 0);
+        if n < least || collide || !Core::current().shuffles_whole {
+            return None;
+        }
+        let three = rows <= 4 && left.div_ceil(S::LANES) == 3 && n >= 3 * S::LANES;
+        let vectors = if three { 3 } else { 2 };
+        macro_rules! by_shape {
+            (two: $($two:literal)+; three: $($three:literal)+) => {
+                match (rows, vectors) {
+                    $(($two, 2) => tile::<S, InRegisters<2>, $two, 2>,)+
+                    $(($three, 3) => tile::<S, InRegisters<2>, $three, 3>,)+
+                    _ => return None,
+                }
+            };
+        }
+        let kernel: Kernel<S> = by_shape!(two: 1 2 3 4 5 6 7 8; three: 1 2 3 4);
+        Some((kernel, vectors * S::LANES))
+    } else {
+        None
+    }
 }

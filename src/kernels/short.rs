@@ -17,7 +17,7 @@ use crate::simd::{Body, Simd};
 const TURNED: usize = 64;
 
 /// Values in the largest tile that transposes B on the way.
-const TURNED_TILE: usize = 12 * 16;
+const TURNED_TILE: usize = 16 * 16;
 
 /// Values of an A that is copied so that it is contiguous over k (8 KiB).
 const COPIED: usize = 2048;
@@ -283,6 +283,7 @@ pub(super) fn last_tile<'a>(
         c_ahead: 0,
         b_next: b.ptr,
         b_ahead: 0,
+        b_soon: 0,
         cols,
         start,
         finish,

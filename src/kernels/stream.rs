@@ -7,12 +7,11 @@ use super::epilogue::{BIASES, Done, Rest, descend_biases, split};
 use super::gemm::{Product, Rhs};
 use super::pack::Operand;
 use super::short::{as_it_lies, last_tile};
-use super::sweep::BEYOND_L2;
 use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
 use super::vector::{MOST_LANES, load_up_to, store_up_to};
 use crate::buffer::{CacheLine, LINE};
-use crate::simd::{Body, Simd};
+use crate::simd::{Body, Core, Simd};
 
 /// Rows of B that pass at once, at most.
 const STEPS: usize = 8;
@@ -26,6 +25,9 @@ const BLOCK: usize = 4096;
 const FAR_B: usize = 8 * 1024;
 /// Values of C from which to write it does: 1 MiB, all of L2.
 const FAR_C: usize = 256 * 1024;
+
+/// Values of C from which its lines come from memory (8 MiB).
+const MEMORY: usize = 2 * 1024 * 1024;
 
 /// A product that streams.
 pub(super) struct Streaming<'a> {
@@ -66,10 +68,15 @@ impl Body for Streaming<'_> {
         // A B that each of many rows passes once stays in L1 too.
         let most = if p.m > rows && passes_once(p.k) { FAR_B / p.k } else { BLOCK };
         let block = (BLOCK / rows).min(most) / PANEL * PANEL;
+        let far = p.k > 1 && p.m.saturating_mul(p.n) >= MEMORY && Core::current().asks_for_rows;
         for j in (0..p.n).step_by(block) {
             let cols = block.min(p.n - j);
-            for i in (0..p.m).step_by(rows) {
+            let mut i = 0;
+            while i < p.m {
                 let rows = rows.min(p.m - i);
+                // Rows that nothing comes between, one after the other.
+                let alone = rest.is_none() && p.k.is_power_of_two() && p.k <= most_steps::<S>(rows);
+                let height = if alone { (p.m - i) / rows * rows } else { rows };
                 let place = i as isize * p.c_row + j as isize;
                 let (c, c_row) = match rest {
                     Some(Rest::Descend(_)) => (gradients.as_mut_ptr().cast(), block as isize),
@@ -81,8 +88,9 @@ impl Body for Streaming<'_> {
                     _ => Begin { ptr: ZEROS.as_ptr(), row: 0, vector: 0 },
                 };
                 let (a, b) = (p.a.at(i, 0), b.at(0, j));
+                let c_soon = if far { rows as isize * c_row } else { 0 };
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
-                unsafe { Pass { cols, times: 0, a, b, start, c, c_row }.all(s, rows, p.k) };
+                unsafe { Pass { height, cols, times: 0, a, b, start, c, c_row, c_soon }.all(s, rows, p.k) };
                 let (at, shape) = (p.offset + place, (rows, cols));
                 match rest {
                     None => {}
@@ -97,6 +105,7 @@ impl Body for Streaming<'_> {
                         unsafe { done.finish(s, rest, false) };
                     }
                 }
+                i += height;
             }
         }
         if let (Some(Rest::Descend(descent)), true) = (rest, p.first_row) {
@@ -132,6 +141,8 @@ static ZEROS: [f32; MOST_LANES] = [0.0; MOST_LANES];
 /// Steps of k for some rows of C: each adds a row of B times a value of A.
 #[derive(Clone, Copy)]
 struct Pass {
+    /// Rows of C, as many as a kernel has or, if one kernel has all steps, a multiple of that.
+    height: usize,
     cols: usize,
     /// How often the kernel's steps follow each other.
     times: usize,
@@ -140,6 +151,8 @@ struct Pass {
     start: Begin,
     c: *mut f32,
     c_row: isize,
+    /// From a row of C to the one that is asked for: itself, or one that is next.
+    c_soon: isize,
 }
 
 impl Pass {
@@ -173,52 +186,58 @@ impl<const ROWS: usize, const STEPS: usize> Body for PassBody<'_, ROWS, STEPS> {
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Pass { cols, times, mut a, mut b, start, c, c_row } = *self.0;
-        for _ in 0..times {
-            let mut factors = [[s.splat(0.0); STEPS]; ROWS];
-            for i in 0..ROWS {
-                for p in 0..STEPS {
-                    // SAFETY: A has these rows and steps of k: vouched for by whoever made the `Pass`.
-                    factors[i][p] = s.splat(unsafe { *a.at(i, p).ptr });
-                }
-            }
-            // The columns from `j` on, as many as a vector has, but no more than are left.
-            macro_rules! vector {
-                ($j:expr, $left:expr) => {
-                    let (b, c) = (b.at(0, $j), c.wrapping_add($j));
-                    let start = Begin { ptr: start.ptr.wrapping_add($j / S::LANES * start.vector), ..start };
-                    // A line of C is asked for now, not when it is its turn to be written: where it is long, and so far away.
-                    if const { S::LANES == LINE && ROWS == rows_at_once(STEPS) } {
-                        for i in 0..ROWS {
-                            s.prefetch(c.wrapping_offset(i as isize * c_row));
-                        }
+        let Pass { height, cols, times, mut a, b, mut start, mut c, c_row, c_soon } = *self.0;
+        let b_row = b.row;
+        for _ in (0..height).step_by(ROWS) {
+            let (mut a_steps, mut b_steps) = (a, b.ptr);
+            for _ in 0..times {
+                let mut factors = [[s.splat(0.0); STEPS]; ROWS];
+                for i in 0..ROWS {
+                    for p in 0..STEPS {
+                        // SAFETY: A has these rows and steps of k: vouched for by whoever made the `Pass`.
+                        factors[i][p] = s.splat(unsafe { *a_steps.at(i, p).ptr });
                     }
-                    // SAFETY: so many columns are left in each row of B and C, and of where the chains begin.
-                    unsafe {
-                        let mut acc = [s.splat(0.0); ROWS];
-                        for i in 0..ROWS {
-                            acc[i] = load_up_to(s, start.ptr.wrapping_offset(i as isize * start.row), $left);
-                        }
-                        for p in 0..STEPS {
-                            let b = load_up_to(s, b.at(p, 0).ptr, $left);
+                }
+                // The columns from `j` on, as many as a vector has, but no more than are left.
+                macro_rules! vector {
+                    ($j:expr, $left:expr) => {
+                        let (b, c) = (b_steps.wrapping_add($j), c.wrapping_add($j));
+                        let from = start.ptr.wrapping_add($j / S::LANES * start.vector);
+                        // A line of C is asked for now, not when it is its turn to be written: where it is long, and so far away.
+                        if const { S::LANES == LINE && ROWS == rows_at_once(STEPS) } {
                             for i in 0..ROWS {
-                                acc[i] = s.fma(factors[i][p], b, acc[i]);
+                                s.prefetch(c.wrapping_offset(i as isize * c_row + c_soon));
                             }
                         }
-                        for i in 0..ROWS {
-                            store_up_to(s, c.wrapping_offset(i as isize * c_row), $left, acc[i]);
+                        // SAFETY: so many columns are left in each row of B and C, and of where the chains begin.
+                        unsafe {
+                            let mut acc = [s.splat(0.0); ROWS];
+                            for i in 0..ROWS {
+                                acc[i] = load_up_to(s, from.wrapping_offset(i as isize * start.row), $left);
+                            }
+                            for p in 0..STEPS {
+                                let b = load_up_to(s, b.wrapping_offset(p as isize * b_row), $left);
+                                for i in 0..ROWS {
+                                    acc[i] = s.fma(factors[i][p], b, acc[i]);
+                                }
+                            }
+                            for i in 0..ROWS {
+                                store_up_to(s, c.wrapping_offset(i as isize * c_row), $left, acc[i]);
+                            }
                         }
-                    }
-                };
+                    };
+                }
+                let whole = cols / S::LANES * S::LANES;
+                for j in (0..whole).step_by(S::LANES) {
+                    vector!(j, S::LANES);
+                }
+                if whole < cols {
+                    vector!(whole, cols - whole);
+                }
+                (a_steps, b_steps) = (a_steps.at(0, STEPS), b_steps.wrapping_offset(STEPS as isize * b_row));
             }
-            let whole = cols / S::LANES * S::LANES;
-            for j in (0..whole).step_by(S::LANES) {
-                vector!(j, S::LANES);
-            }
-            if whole < cols {
-                vector!(whole, cols - whole);
-            }
-            (a, b) = (a.at(0, STEPS), b.at(STEPS, 0));
+            (a, c) = (a.at(ROWS, 0), c.wrapping_offset(ROWS as isize * c_row));
+            start.ptr = start.ptr.wrapping_offset(ROWS as isize * start.row);
         }
     }
 }
@@ -232,7 +251,7 @@ unsafe fn pass<S: Simd, const ROWS: usize, const STEPS: usize>(s: S, pass: &Pass
 /// The most rows that stream past a B of so many values: one that stays in L2 comes fast enough for tiles of three.
 #[inline(always)]
 fn most_rows<S: Simd>(values: usize) -> usize {
-    if values <= BEYOND_L2 {
+    if values <= Core::current().l2 {
         2
     } else if S::TILE_ROWS <= 6 {
         3

@@ -10,13 +10,13 @@ use super::stack::{Cover, Stack};
 use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
 use crate::buffer::{CacheLine, LINE};
-use crate::simd::{Body, Simd};
+use crate::simd::{Body, Core, Simd};
 
 /// Values of a block up to which it lies in L1 as a whole: nothing needs to be asked for.
 pub(super) const CLOSE: usize = 6 * 1024;
 
-/// Values of B beyond which it does not stay in L2 (2 MiB).
-pub(super) const BEYOND_L2: usize = 512 * 1024;
+/// Steps of k from which rows of B are asked for before their step: in few they would mostly be rows that do not come at all.
+const SOON: usize = 32;
 
 /// One block of a product: `m` x `n` of C from (i0, j0) on, with its part of A and B.
 pub(super) struct Block<'a> {
@@ -108,7 +108,12 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let b_in_place = block.b.panel == PANEL as isize;
         let cover = Cover::of::<S>((block.m, block.n, block.k), block.a.row, b_in_place);
         let ask = block.k * (block.m + block.n) + block.m * block.n > CLOSE;
-        let beyond_l2 = p.k.saturating_mul(p.n) > BEYOND_L2;
+        let (beyond_l2, ahead) = if ask {
+            let core = Core::current();
+            (p.k.saturating_mul(p.n) > core.l2, core.ahead)
+        } else {
+            (false, 0)
+        };
         let mut tile = Tile {
             k: block.k,
             a: block.a.ptr,
@@ -124,6 +129,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
             c_ahead: 0,
             b_next: buffer,
             b_ahead: 0,
+            b_soon: if block.k >= SOON { ahead * block.b.k } else { 0 },
             cols: 0,
             start: block.start,
             finish,
@@ -136,7 +142,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
             let width = widest * S::LANES;
             tile.c_ahead = if ask { low } else { 0 };
             // They share out the rows of B that they ask for ahead.
-            tile.b_ahead = if ask && beyond_l2 { block.k.div_ceil(tiles) } else { 0 };
+            tile.b_ahead = if beyond_l2 { block.k.div_ceil(tiles) } else { 0 };
             tile.cols = width.min(left);
             let vectors =
                 if tile.cols == width { widest } else { tile.cols.div_ceil(S::LANES).next_power_of_two() };

@@ -26,11 +26,6 @@ const MANY: usize = 16;
 /// not known.)
 const NEAR: isize = PAGE as isize;
 
-/// Rows of B that are asked for before their step comes: no more than L1 has ways, as all may fall into one set.
-const AHEAD: isize = 8;
-/// Steps of k from which they are.
-const SOON: usize = 32;
-
 /// Where the chains of a tile begin.
 #[derive(Clone, Copy)]
 pub(super) enum Start {
@@ -88,6 +83,9 @@ pub(super) struct Tile<'a> {
     /// beyond L2.
     pub b_next: *const f32,
     pub b_ahead: usize,
+    /// From a row of B to the one that is asked for while its step is computed: out of L2, and far apart, the hardware does
+    /// not bring them in time everywhere.
+    pub b_soon: isize,
     pub cols: usize,
     pub start: Start,
     pub finish: Finish<'a>,
@@ -286,12 +284,9 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 }
             };
         }
-        // The rows of B that come soon: out of L2, and far apart, the hardware does not bring them in time. In few steps that
-        // would mostly be rows that do not come at all.
-        let soon = if t.k >= SOON { AHEAD * b_k } else { 0 };
         macro_rules! ask_for_b {
             () => {
-                each_line!(col, s.prefetch(b.wrapping_offset(soon).wrapping_add(col)))
+                each_line!(col, s.prefetch(b.wrapping_offset(t.b_soon).wrapping_add(col)))
             };
         }
         macro_rules! ask_for_next {
@@ -315,30 +310,58 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             }
             let mut left = t.k;
             while left >= steps {
-                for j in 0..NV {
-                    for four in 0..R::FOURS {
+                // Written out: these loops are too long for the compiler to keep the accumulators in registers.
+                macro_rules! eight {
+                    ($($j:literal)+) => {{
                         // SAFETY: these columns exist for these steps.
-                        let columns = unsafe { s.columns(from[j].wrapping_add(4 * four), t.b_panel) };
-                        for p in 0..4 {
+                        let columns = unsafe { [$(s.eight_columns(from[$j], t.b_panel)),+] };
+                        for g in 0..groups {
+                            a[g] = s.held(a[g]); // What is read of A for these is not kept for the next.
+                        }
+                        for p in 0..8 {
                             each_row!(i, {
-                                acc[i][j] = s.fma(a!(i, 4 * four + p), columns[p], acc[i][j]);
+                                let av = a!(i, p);
+                                for (columns, j) in columns.iter().zip([$($j),+]) {
+                                    acc[i][j] = s.fma(av, columns[p], acc[i][j]);
+                                }
                             });
+                        }
+                    }};
+                }
+                if const { R::FOURS == 2 && S::LANES == LINE } {
+                    // Two at once, for as many values of A.
+                    eight!(0 1);
+                    if NV > 2 {
+                        eight!(2);
+                    }
+                } else {
+                    for j in 0..NV {
+                        for four in 0..R::FOURS {
+                            // SAFETY: these columns exist for these steps.
+                            let columns = unsafe { s.columns(from[j].wrapping_add(4 * four), t.b_panel) };
+                            for p in 0..4 {
+                                each_row!(i, {
+                                    acc[i][j] = s.fma(a!(i, 4 * four + p), columns[p], acc[i][j]);
+                                });
+                            }
                         }
                     }
                 }
                 for j in 0..NV {
                     from[j] = s.held(from[j].wrapping_add(steps));
                 }
-                a[0] = s.held(a[0].wrapping_add(steps));
+                for g in 0..groups {
+                    a[g] = s.held(a[g].wrapping_add(steps));
+                }
                 left -= steps;
             }
             if left > 0 {
-                let mut rows = MaybeUninit::<[CacheLine; LINE]>::uninit();
+                let mut rows = MaybeUninit::<[[CacheLine; 4]; LINE]>::uninit();
                 b = rows.as_mut_ptr().cast();
                 b_k = (NV * S::LANES) as isize;
                 for j in 0..NV {
                     let to = rows.as_mut_ptr().cast::<f32>().wrapping_add(j * S::LANES);
-                    // SAFETY: as above; fewer than LANES steps of at most four vectors are fewer values than the buffer has.
+                    // SAFETY: as above; no more than LANES steps of at most four vectors are no more values than the buffer has.
                     unsafe { s.transpose((S::LANES, left), from[j], t.b_panel, to, b_k) };
                 }
                 steps!(left,);

@@ -155,6 +155,44 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn eight_columns(self, from: *const f32, row: isize) -> [__m512; 8] {
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
+        unsafe {
+            let half = |p: *const f32, i: isize| _mm256_loadu_pd(p.wrapping_offset(i * row).cast());
+            let mut p = from;
+            let mut quarters = [[_mm512_setzero_ps(); 4]; 2];
+            for quarters in &mut quarters {
+                // Rows i and 4 + i side by side, then within each quarter of 4 lanes: pairs of rows, then pairs of pairs.
+                let next = self.held(p.wrapping_offset(4 * row));
+                let mut r = [_mm512_setzero_ps(); 4];
+                for (i, r) in (0..).zip(&mut r) {
+                    let both = _mm512_insertf64x4::<1>(_mm512_castpd256_pd512(half(p, i)), half(next, i));
+                    *r = _mm512_castpd_ps(both);
+                }
+                p = self.held(next.wrapping_offset(4 * row));
+                let low = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
+                let high = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
+                let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
+                let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
+                *quarters = [
+                    _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)),
+                    _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)),
+                    _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)),
+                    _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)),
+                ];
+            }
+            // quarters[0][c] holds columns c and 4 + c of rows 0 to 3, then of rows 4 to 7; quarters[1][c] those of rows 8 to 15.
+            let mut columns = [_mm512_setzero_ps(); 8];
+            for c in 0..4 {
+                let [a, b] = [quarters[0][c], quarters[1][c]];
+                columns[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+                columns[4 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
+            }
+            columns
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }

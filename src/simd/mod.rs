@@ -15,9 +15,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub(crate) mod chain;
+mod core;
 mod isa;
 mod portable;
 
+pub(crate) use core::Core;
 pub use isa::Isa;
 
 /// An algorithm that is compiled once for each instruction set.
@@ -144,6 +146,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             self.transpose((Self::LANES, 4), from, row, columns.as_mut_ptr().cast(), Self::LANES as isize)
         };
         columns
+    }
+
+    /// The same for eight values.
+    ///
+    /// # Safety
+    /// Those values can be read.
+    #[inline(always)]
+    unsafe fn eight_columns(self, from: *const f32, row: isize) -> [Self::V; 8] {
+        // SAFETY: the caller's.
+        let [a, b] = unsafe { [self.columns(from, row), self.columns(from.wrapping_add(4), row)] };
+        [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
     }
 
     /// The same pointer, about which the compiler knows nothing more: it stays in its register. (Where rows lie a distance

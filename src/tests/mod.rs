@@ -1,5 +1,6 @@
 //! Tests of what cannot be asked for from outside.
 
+mod cores;
 #[cfg(target_arch = "x86_64")]
 mod software;
 #[cfg(feature = "rayon")]

@@ -1,0 +1,74 @@
+//! What a core is, beyond its instruction set: what decides which of several ways is the fastest. Never a bit of a result.
+
+use std::sync::OnceLock;
+
+/// A core as blocking and choice of kernels see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Core {
+    /// Values of `f32` in its L2.
+    pub l2: usize,
+    /// Whether it shuffles whole vectors of 16 lanes as fast as half ones, so that half as many instructions do. (By measurement:
+    /// Zen 5 four a cycle within quarters and two across them, Emerald Rapids one of whole vectors and two of half ones.)
+    pub shuffles_whole: bool,
+    /// Rows of B that are asked for before their step: 0 where the hardware foresees them.
+    pub ahead: isize,
+    /// Whether rows that stream into a C beyond L3 wait for its lines, unless they are asked for by the rows before.
+    pub asks_for_rows: bool,
+}
+
+/// Measured on Xeons (Emerald Rapids), and on Zen 4 but for its L2. What nobody has measured is taken for one of those.
+const OTHER: Core = Core { l2: 2 << 18, shuffles_whole: false, ahead: 8, asks_for_rows: false };
+/// Zen 5, with units of 512 bits beside an L2 of 1 MiB.
+const ZEN5: Core = Core { l2: 1 << 18, shuffles_whole: true, ahead: 0, asks_for_rows: true };
+
+impl Core {
+    /// The one that this process runs on, detected once.
+    #[inline(always)]
+    pub(crate) fn current() -> &'static Core {
+        #[cfg(test)]
+        if let Some(core) = PRETENDED.get() {
+            return core;
+        }
+        static DETECTED: OnceLock<Core> = OnceLock::new();
+        DETECTED.get_or_init(detect)
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static PRETENDED: std::cell::Cell<Option<&'static Core>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(test)]
+impl Core {
+    /// All that there are.
+    pub(crate) const ALL: [&Core; 2] = [&OTHER, &ZEN5];
+
+    /// Runs `f` as if this thread ran on such a core.
+    pub(crate) fn pretend<R>(&'static self, f: impl FnOnce() -> R) -> R {
+        let before = PRETENDED.replace(Some(self));
+        let result = f();
+        PRETENDED.set(before);
+        result
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Core {
+    use std::arch::x86_64::__cpuid;
+
+    let vendor = __cpuid(0);
+    let amd = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
+    let version = __cpuid(1).eax;
+    // The extended family counts from 15 on.
+    let family = (version >> 8 & 0xf) + (version >> 20 & 0xff);
+    let core = if amd && family >= 0x1a { ZEN5 } else { OTHER };
+    // In KiB, where the CPU tells.
+    let l2 = if __cpuid(0x8000_0000).eax >= 0x8000_0006 { __cpuid(0x8000_0006).ecx >> 16 } else { 0 };
+    if l2 > 0 { Core { l2: l2 as usize * 256, ..core } } else { core }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Core {
+    OTHER
+}

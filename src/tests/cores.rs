@@ -1,0 +1,78 @@
+//! Every kind of core, whichever these tests run on.
+
+use percycle_reference::product::{self as reference, Strided};
+
+use super::{numbers, stored};
+use crate::simd::Core;
+use crate::{Activation, Isa, MatMut, Matrix, Result, gemm, linear, matmul, profile};
+
+/// Those values as the reference reads them.
+fn strided(data: &[f32], rows: usize, cols: usize, by_columns: bool) -> Strided<'_> {
+    let (row_stride, col_stride) = if by_columns { (1, rows) } else { (cols, 1) };
+    Strided { data, rows, cols, row_stride, col_stride }
+}
+
+/// Products that some core computes in a way of its own: few rows beside columns that are transposed, or few columns beside
+/// rows; a B that is copied or not; and a large C of few steps.
+#[test]
+fn every_core_has_the_bits_of_the_loop() -> Result<()> {
+    let mut shapes = vec![(210, 160, 130), (1500, 1400, 2)];
+    for few in 1..=9 {
+        for (many, k) in [(32, 24), (40, 33), (48, 31), (75, 100), (112, 7), (83, 512)] {
+            shapes.extend([(few, many, k), (many, few, k)]);
+        }
+    }
+    for (m, n, k) in shapes {
+        let (a, b, before, bias) = (numbers(m * k), numbers(k * n), numbers(m * n), numbers(n));
+        for layout in 0..8 {
+            let [a_turned, b_turned, c_turned] = [1, 2, 4].map(|bit| layout & bit != 0);
+            let views = (stored(&a, m, k, a_turned)?, stored(&b, k, n, b_turned)?);
+            let mats = (strided(&a, m, k, a_turned), strided(&b, k, n, b_turned));
+            let begun = reference::gemm(1.0, mats.0, mats.1, 1.0, strided(&before, m, n, c_turned));
+            let relu = percycle_reference::activation::Activation::Relu;
+            let layer = reference::linear(mats.0, mats.1, Some(&bias), relu);
+            for core in Core::ALL {
+                for isa in Isa::available() {
+                    let check = |c: &[f32], want: &[f32]| {
+                        let c = strided(c, m, n, c_turned);
+                        let at = |i: usize| c.data[i / n * c.row_stride + i % n * c.col_stride];
+                        let wrong = (0..m * n).find(|&i| at(i).to_bits() != want[i].to_bits());
+                        assert_eq!(wrong, None, "{m}x{n}x{k}, layout {layout}, {isa}, {core:?}");
+                    };
+                    let run = || -> Result<()> {
+                        let mut c = before.clone();
+                        gemm(1.0, views.0, views.1, 1.0, view_mut(&mut c, m, n, c_turned)?)?;
+                        check(&c, &begun);
+                        c.fill(f32::NAN);
+                        let y = view_mut(&mut c, m, n, c_turned)?;
+                        linear(views.0, views.1, Some(&bias), Activation::Relu, y)?;
+                        check(&c, &layer);
+                        Ok(())
+                    };
+                    core.pretend(|| isa.pin(run))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn view_mut(values: &mut [f32], rows: usize, cols: usize, by_columns: bool) -> Result<MatMut<'_>> {
+    Ok(if by_columns { MatMut::new(values, cols, rows)?.t() } else { MatMut::new(values, rows, cols)? })
+}
+
+/// Few rows beside a B that lies by columns take two whole vectors of them where those are shuffled as fast, elsewhere a single row
+/// three half ones and others a vector; fewer where they lie whole pages apart.
+#[test]
+fn columns_are_taken_as_each_core_shuffles() {
+    for (rows, k, other, whole) in [(1, 784, 24, 32), (4, 784, 16, 32), (8, 784, 16, 32), (1, 1024, 16, 16)] {
+        let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(64, k), Matrix::zeros(rows, 64));
+        for (core, cols) in Core::ALL.into_iter().zip([other, whole]) {
+            for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
+                let product = || matmul(a.view(), b.view().t(), c.view_mut());
+                let kernel = core.pretend(|| isa.pin(|| profile::kernel_of(product).1)).unwrap();
+                assert_eq!((kernel.rows, kernel.cols), (rows, cols), "{k} steps, {core:?}");
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::sweep::Block;
 use super::tile::{PANEL, Start};
 use super::update::{Places, Plain, Rule, Scaling};
 use crate::buffer::PAGE;
-use crate::simd::{Body, Simd};
+use crate::simd::{Body, Core, Simd};
 
 /// Steps of k in a block: long enough that reading and writing C once a block is little (2 of 1024 accesses).
 const K_BLOCK: usize = 1024;
@@ -24,7 +24,8 @@ const A_BLOCK: usize = 128 * 1024;
 const B_BLOCK: usize = 2 * 1024 * 1024;
 /// Values of B in a block that stays in L2 (256 KiB): packed, where A passes it once, and for rows of tiles.
 const B_BLOCK_ONCE: usize = 64 * 1024;
-/// Rows of A from which copying B into panels costs less than it saves: each value of B is then read so often.
+/// Rows of A from which copying B into panels costs less than it saves: each value of B is then read so often. Some cores do
+/// without for longer, where its rows are near.
 const PACK_B_ROWS: usize = 384;
 /// Steps of k of a panel that stays in L1 (16 KiB), which rows that share its sets would not.
 const PANEL_STEPS: usize = 128;
@@ -240,7 +241,10 @@ impl Plan {
             Rhs::Plain(b) if b.col == 1 => {
                 let row = b.row.unsigned_abs().max(1);
                 let near = p.k > PANEL_STEPS && p.k.saturating_mul(p.n) <= NEAR_B;
-                let pack = p.m >= PACK_B_ROWS && row >= PACK_B_STRIDE && !near;
+                let pack = p.m >= PACK_B_ROWS
+                    && row >= PACK_B_STRIDE
+                    && !near
+                    && (row >= PAGE || p.m >= Core::current().pack_rows);
                 (pack, if pack { K_BLOCK } else { (K_BLOCK_FAR * (PAGE / row).max(1)).min(K_BLOCK) })
             }
             Rhs::Plain(_) => (true, K_BLOCK),

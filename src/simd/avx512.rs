@@ -17,6 +17,25 @@ macro_rules! intrinsic {
     };
 }
 
+impl Avx512 {
+    /// Four rows, transposed within each quarter of 4 lanes: pairs of rows, then pairs of pairs.
+    #[inline(always)]
+    fn quarters(self, r: [__m512; 4]) -> [__m512; 4] {
+        intrinsic!({
+            let low = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
+            let high = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
+            let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
+            let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
+            [
+                _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)),
+                _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)),
+            ]
+        })
+    }
+}
+
 impl Simd for Avx512 {
     type Half = Avx2;
     type V = __m512;
@@ -108,7 +127,6 @@ impl Simd for Avx512 {
         // SAFETY: `self` proves the instructions; the caller vouches for the memory.
         unsafe {
             if part < 4 {
-                // Four rows, within each quarter of 4 lanes: pairs of rows, then pairs of pairs.
                 let mut r = [_mm512_setzero_ps(); 4];
                 for (row, r) in (4 * part..).zip(&mut r) {
                     let from = from.wrapping_offset(row as isize * from_row);
@@ -118,14 +136,9 @@ impl Simd for Avx512 {
                         *r = self.load_first(from, self.first(cols));
                     }
                 }
-                let low = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
-                let high = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
-                let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
-                let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
-                self.store(between(4 * part), _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)));
-                self.store(between(4 * part + 1), _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)));
-                self.store(between(4 * part + 2), _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)));
-                self.store(between(4 * part + 3), _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)));
+                for (vector, quarters) in (4 * part..).zip(self.quarters(r)) {
+                    self.store(between(vector), quarters);
+                }
             } else {
                 // between(4 * block + c) holds columns c, 4 + c, 8 + c, 12 + c of rows 4 * block to 4 * block + 3: a
                 // transpose of quarters finishes.
@@ -162,7 +175,7 @@ impl Simd for Avx512 {
             let mut p = from;
             let mut quarters = [[_mm512_setzero_ps(); 4]; 2];
             for quarters in &mut quarters {
-                // Rows i and 4 + i side by side, then within each quarter of 4 lanes: pairs of rows, then pairs of pairs.
+                // Rows i and 4 + i side by side.
                 let next = self.held(p.wrapping_offset(4 * row));
                 let mut r = [_mm512_setzero_ps(); 4];
                 for (i, r) in (0..).zip(&mut r) {
@@ -170,16 +183,7 @@ impl Simd for Avx512 {
                     *r = _mm512_castpd_ps(both);
                 }
                 p = self.held(next.wrapping_offset(4 * row));
-                let low = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
-                let high = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
-                let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
-                let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
-                *quarters = [
-                    _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2)),
-                    _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2)),
-                    _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2)),
-                    _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2)),
-                ];
+                *quarters = self.quarters(r);
             }
             // quarters[0][c] holds columns c and 4 + c of rows 0 to 3, then of rows 4 to 7; quarters[1][c] those of rows 8 to 15.
             let mut columns = [_mm512_setzero_ps(); 8];

@@ -61,7 +61,8 @@ fn detect() -> Core {
     use std::arch::x86_64::__cpuid;
 
     let vendor = __cpuid(0);
-    let amd = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
+    let amd = [vendor.ebx, vendor.edx, vendor.ecx]
+        == [b"Auth", b"enti", b"cAMD"].map(|text| u32::from_le_bytes(*text));
     let version = __cpuid(1).eax;
     // The extended family counts from 15 on.
     let family = (version >> 8 & 0xf) + (version >> 20 & 0xff);

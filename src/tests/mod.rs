@@ -17,16 +17,15 @@ fn stored(values: &[f32], rows: usize, cols: usize, by_columns: bool) -> Result<
     Ok(if by_columns { MatRef::new(values, cols, rows)?.t() } else { MatRef::new(values, rows, cols)? })
 }
 
+/// Such a matrix to write to.
+fn stored_mut(values: &mut [f32], rows: usize, cols: usize, by_columns: bool) -> Result<MatMut<'_>> {
+    Ok(if by_columns { MatMut::new(values, cols, rows)?.t() } else { MatMut::new(values, rows, cols)? })
+}
+
 /// `C = 0.7 A B + 0.3 C` into the values of a C of some numbers.
 fn into_numbers(a: MatRef, b: MatRef, by_columns: bool) -> Result<Vec<f32>> {
     let (m, n) = (a.rows(), b.cols());
     let mut c = numbers(m * n);
-    gemm(
-        0.7,
-        a,
-        b,
-        0.3,
-        if by_columns { MatMut::new(&mut c, n, m)?.t() } else { MatMut::new(&mut c, m, n)? },
-    )?;
+    gemm(0.7, a, b, 0.3, stored_mut(&mut c, m, n, by_columns)?)?;
     Ok(c)
 }

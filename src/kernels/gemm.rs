@@ -40,8 +40,9 @@ const FEW_STEPS: usize = 64;
 /// Pages that columns of tiles of C lie in, if B is so small that it may be read once for so many: cores remember the addresses
 /// of 64 to 100 of them.
 const PAGES: usize = 64;
-/// Values between rows of A from which its tiles share too few cache sets, so that copying a block pays: always when A is
-/// transposed, else when the distance is a multiple of this.
+/// Values between rows of A from which its tiles share too few cache sets, so that copying a block pays on some cores: always when
+/// A is transposed, else when the distance is a multiple of this. (On the others when it is transposed, and its lines compete for
+/// sets of L2.)
 const COPY_A_STRIDE: usize = 512;
 /// Columns of C from which it pays.
 const COPY_A_COLS: usize = 128;
@@ -232,11 +233,12 @@ struct Plan {
 impl Plan {
     #[inline(always)]
     fn new<S: Simd>(p: &Product) -> Plan {
-        let far = match (p.a.row.unsigned_abs(), p.a.col.unsigned_abs()) {
-            (row, 1) => row.is_multiple_of(COPY_A_STRIDE),
-            (row, col) => row == 1 && col >= COPY_A_STRIDE,
+        let far = || match (p.a.row.unsigned_abs(), p.a.col.unsigned_abs()) {
+            (row, 1) => row.is_multiple_of(COPY_A_STRIDE) && Core::current().copies_a,
+            (1, col) if Core::current().copies_a => col >= COPY_A_STRIDE,
+            (row, col) => row == 1 && col >= PAGE && p.k > K_BLOCK_FAR,
         };
-        let copy_a = p.alpha != 1.0 || (p.n >= COPY_A_COLS && far);
+        let copy_a = p.alpha != 1.0 || (p.n >= COPY_A_COLS && far());
         let (pack_b, k_block) = match p.b {
             Rhs::Plain(b) if b.col == 1 => {
                 let row = b.row.unsigned_abs().max(1);
@@ -282,7 +284,13 @@ impl Body for Blocked<'_> {
         let k_block = if whole { p.k.max(1) } else { balanced(p.k, plan.k_block, 1) };
         let a_row = if plan.copy_a { copied_stride(k_block) } else { k_block };
         let m_block = balanced(p.m, plan.m_most.min(A_BLOCK / a_row), S::TILE_ROWS);
-        let b_block = if p.m > plan.m_most || p.m <= m_block { B_BLOCK_ONCE } else { B_BLOCK };
+        let b_block = if p.m <= m_block && !plan.pack_b {
+            usize::MAX // All of A passes a B in place once, and what comes next is asked for ahead, but not across blocks.
+        } else if p.m > plan.m_most || p.m <= m_block {
+            B_BLOCK_ONCE
+        } else {
+            B_BLOCK
+        };
         let n_block = balanced(p.n, b_block / k_block, PANEL);
         let len_b = if plan.pack_b { packed_len(k_block, n_block) } else { 0 };
         let len_a = if plan.copy_a { m_block * a_row } else { 0 };

@@ -14,15 +14,31 @@ pub(crate) struct Core {
     pub ahead: isize,
     /// Rows of A from which copying B into panels costs less than it saves, where rows of B lie less than a page apart.
     pub pack_rows: usize,
+    /// Whether a block of A is copied where lines of one tile share a set of L1. 12 ways hold one for each row of a tile, and with two
+    /// threads the copies cost 2 to 7 %; the Xeon, whose L1 has as many, has not been measured without them.
+    pub copies_a: bool,
     /// Whether rows that stream into a C beyond L3 wait for its lines, unless they are asked for by the rows before.
     pub asks_for_rows: bool,
 }
 
 /// Measured on Xeons (Emerald Rapids), and on Zen 4 but for its L2. What nobody has measured is taken for one of those.
-const OTHER: Core =
-    Core { l2: 2 << 18, shuffles_whole: false, ahead: 8, pack_rows: 384, asks_for_rows: false };
+const OTHER: Core = Core {
+    l2: 2 << 18,
+    shuffles_whole: false,
+    ahead: 8,
+    pack_rows: 384,
+    copies_a: true,
+    asks_for_rows: false,
+};
 /// Zen 5, with units of 512 bits beside an L2 of 1 MiB.
-const ZEN5: Core = Core { l2: 1 << 18, shuffles_whole: true, ahead: 0, pack_rows: 800, asks_for_rows: true };
+const ZEN5: Core = Core {
+    l2: 1 << 18,
+    shuffles_whole: true,
+    ahead: 0,
+    pack_rows: 800,
+    copies_a: false,
+    asks_for_rows: true,
+};
 
 impl Core {
     /// The one that this process runs on, detected once.

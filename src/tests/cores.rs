@@ -13,10 +13,10 @@ fn strided(data: &[f32], rows: usize, cols: usize, by_columns: bool) -> Strided<
 }
 
 /// Products that some core computes in a way of its own: few rows beside columns that are transposed, or few columns beside
-/// rows; a B that is copied or not; and a large C of few steps.
+/// rows; an A or a B that is copied or not; and a large C of few steps.
 #[test]
 fn every_core_has_the_bits_of_the_loop() -> Result<()> {
-    let mut shapes = vec![(390, 160, 40), (1500, 1400, 2)];
+    let mut shapes = vec![(390, 160, 40), (1500, 1400, 2), (20, 130, 512), (520, 130, 20), (1030, 130, 260)];
     for few in 1..=9 {
         for (many, k) in [(32, 24), (40, 33), (48, 31), (75, 100), (112, 7), (83, 512)] {
             shapes.extend([(few, many, k), (many, few, k)]);

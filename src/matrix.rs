@@ -3,7 +3,7 @@
 //! A view is checked once, when it is made: from then on every index below its dimensions lies inside its slice, and
 //! that check is what the kernels' unsafe code rests on.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, LINE, PAGE};
 use crate::error::{Error, Result};
 
 /// Rows, columns and strides, known to fit in a slice of the length they were checked against.
@@ -377,6 +377,86 @@ impl Matrix {
     /// Row `i`, or `None` when there is none.
     pub fn row(&self, i: usize) -> Option<&[f32]> {
         (i < self.rows).then(|| &self.data[i * self.cols..(i + 1) * self.cols])
+    }
+}
+
+/// An owned row-major matrix for products to walk over, whose rows may lie further apart than they are long.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Spaced {
+    data: Buffer,
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+impl Spaced {
+    /// Zeros.
+    pub(crate) fn try_zeros(op: &'static str, rows: usize, cols: usize) -> Result<Self> {
+        let mut zeros = Self::default();
+        zeros.resize(op, rows, cols)?;
+        Ok(zeros)
+    }
+
+    /// Makes it so large, its rows apart as is best for products: where rows of whole pages followed each other, the lines of one
+    /// column would compete for few sets of a cache, so a line is left free between them.
+    pub(crate) fn resize(&mut self, op: &'static str, rows: usize, cols: usize) -> Result<()> {
+        let free = if cols.is_multiple_of(PAGE) && cols > 0 { LINE } else { 0 };
+        self.resize_rows(op, rows, cols, cols.saturating_add(free))
+    }
+
+    /// Makes it so large, one row right after the other.
+    pub(crate) fn resize_closed(&mut self, op: &'static str, rows: usize, cols: usize) -> Result<()> {
+        self.resize_rows(op, rows, cols, cols)
+    }
+
+    fn resize_rows(&mut self, op: &'static str, rows: usize, cols: usize, row_stride: usize) -> Result<()> {
+        let layout = Layout { row_stride, ..Layout::row_major(rows, cols) };
+        resize(op, &mut self.data, rows, row_stride).map_err(|_| layout.too_large(op))?;
+        (self.rows, self.cols, self.row_stride) = (rows, cols, row_stride);
+        Ok(())
+    }
+
+    /// Rows and columns.
+    pub(crate) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// All elements, row after row. What lies between rows was 0, and so it is as long as nobody but products writes and the number
+    /// of columns stays.
+    pub(crate) fn elements(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// The same to write, element by element and so that zeros stay zeros.
+    pub(crate) fn elements_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// Elements from one row to the next in [`Spaced::elements`].
+    pub(crate) fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.data.bytes()
+    }
+
+    fn layout(&self) -> Layout {
+        Layout { row_stride: self.row_stride, ..Layout::row_major(self.rows, self.cols) }
+    }
+
+    /// A view to read.
+    #[inline]
+    pub(crate) fn view(&self) -> MatRef<'_> {
+        MatRef { data: &self.data, layout: self.layout() }
+    }
+
+    /// A view to write.
+    #[inline]
+    pub(crate) fn view_mut(&mut self) -> MatMut<'_> {
+        let layout = self.layout();
+        MatMut { data: &mut self.data, layout }
     }
 }
 

@@ -18,16 +18,21 @@ fn view(m: &Matrix) -> Strided<'_> {
 
 #[test]
 fn prediction_equals_the_reference_whatever_the_batch() {
-    let (mlp, x) = (net(), samples(20));
-    let weights: Vec<Matrix> = mlp.layers().iter().map(percycle::Linear::weight).collect();
-    let hidden =
-        linear(view(&x), view(&weights[0]).t(), Some(mlp.layers()[0].bias()), scalar::Activation::Relu);
-    let hidden = Strided::row_major(&hidden, 20, 7);
-    let want = linear(hidden, view(&weights[1]).t(), Some(mlp.layers()[1].bias()), scalar::Activation::Tanh);
-    assert_eq!(mlp.predict(x.view()).unwrap().as_slice(), want);
-    for i in 0..20 {
-        let row = mlp.predict(x.view().row_range(i, 1).unwrap()).unwrap();
-        assert_eq!(row.as_slice(), &want[i * 3..(i + 1) * 3], "row {i} alone");
+    // Rows of 1024 weights, and of as many outputs, lie further apart than they are long.
+    for (units, outputs) in [(7, 3), (1024, 3), (7, 1024), (1024, 1024)] {
+        let mlp = Mlp::builder(5).layer(units, Activation::Relu).layer(outputs, Activation::Tanh);
+        let (mlp, x) = (mlp.seed(4).build().unwrap(), samples(20));
+        let weights: Vec<Matrix> = mlp.layers().iter().map(percycle::Linear::weight).collect();
+        let layer = |n: usize, x, activation| {
+            linear(x, view(&weights[n]).t(), Some(mlp.layers()[n].bias()), activation)
+        };
+        let hidden = layer(0, view(&x), scalar::Activation::Relu);
+        let want = layer(1, Strided::row_major(&hidden, 20, units), scalar::Activation::Tanh);
+        assert_eq!(mlp.predict(x.view()).unwrap().as_slice(), want);
+        for i in 0..20 {
+            let row = mlp.predict(x.view().row_range(i, 1).unwrap()).unwrap();
+            assert_eq!(row.as_slice(), &want[i * outputs..(i + 1) * outputs], "row {i} alone");
+        }
     }
 }
 

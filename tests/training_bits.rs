@@ -325,6 +325,27 @@ fn wide_layers() {
     }
 }
 
+/// Rows of whole pages lie further apart than they are long: weights, gradients, what the optimizer remembers, and what layers but
+/// the last leave.
+#[test]
+fn layers_of_whole_pages() {
+    use Activation::{Gelu, Identity, Relu};
+    let loss = Loss::CrossEntropy { label_smoothing: 0.1 };
+    let model = mlp(5, &[(1024, Gelu), (1024, Relu), (1024, Identity)], 6);
+    let data = Data::new(5, 1024, 6, 2);
+    for (which, clip) in
+        [(0, Clip::None), (4, Clip::Value(0.001)), (5, Clip::GlobalNorm(0.05)), (7, Clip::None)]
+    {
+        let (optimizer, ref_optimizer) = optimizers()[which];
+        check(&model, Setup { loss, optimizer, clip }, ref_optimizer, &data, &[2, 5]);
+    }
+    // More samples than a core takes at once: in parts.
+    let model = mlp(40, &[(1024, Gelu), (3, Identity)], 7);
+    let (optimizer, ref_optimizer) = optimizers()[7];
+    let setup = Setup { loss, optimizer, clip: Clip::None };
+    alone(|| check(&model, setup, ref_optimizer, &Data::new(40, 3, 600, 1), &[500]));
+}
+
 /// Rows of outputs shorter and longer than vectors, more rows than are worked on at once, and outputs so large that
 /// probabilities end at 0 and 1.
 #[test]

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::parallel;
 use super::vector::{lanes, read, write};
+use crate::matrix::MatRef;
 use crate::simd::{Body, Isa, Simd};
 
 struct ColumnSums<'a> {
-    rows: &'a [f32],
+    rows: MatRef<'a>,
     sums: &'a mut [f32],
 }
 
@@ -33,12 +34,12 @@ const VECTORS: usize = 4;
 
 /// Adds so many vectors of columns, from column `j` on, and returns how many columns they have.
 #[inline(always)]
-fn add_columns<S: Simd, const N: usize>(s: S, rows: &[f32], sums: &mut [f32], j: usize) -> usize {
+fn add_columns<S: Simd, const N: usize>(s: S, rows: MatRef, sums: &mut [f32], j: usize) -> usize {
     let mut added = [s.splat(0.0); N];
     for (v, sum) in added.iter_mut().enumerate() {
         *sum = read(s, sums, j + v * S::LANES);
     }
-    for row in rows.chunks_exact(sums.len()) {
+    for row in (0..rows.rows()).filter_map(|i| rows.row(i)) {
         for (v, sum) in added.iter_mut().enumerate() {
             *sum = s.add(*sum, read(s, row, j + v * S::LANES));
         }
@@ -49,11 +50,10 @@ fn add_columns<S: Simd, const N: usize>(s: S, rows: &[f32], sums: &mut [f32], j:
     N * S::LANES
 }
 
-/// Adds the rows of a row-major matrix to `sums`, one value for each column, in ascending order of the rows.
-pub(crate) fn add_rows(isa: Isa, rows: &[f32], sums: &mut [f32]) {
-    if !sums.is_empty() {
-        isa.dispatch(ColumnSums { rows, sums });
-    }
+/// Adds the rows of a matrix, which are contiguous, to `sums`, one value for each column, in ascending order of the rows.
+pub(crate) fn add_rows(isa: Isa, rows: MatRef, sums: &mut [f32]) {
+    assert!(rows.col_stride() == 1 && rows.cols() == sums.len(), "the matrix was checked");
+    isa.dispatch(ColumnSums { rows, sums });
 }
 
 struct Most<'a>(&'a [f32]);

@@ -91,10 +91,10 @@ pub(crate) enum Begin<'a> {
 pub(crate) enum After<'a> {
     /// `C = activation(C)`.
     Activate(Activation),
-    /// The same, and the slice receives what C was before it, row after row.
-    Save(Activation, &'a mut [f32]),
-    /// C is multiplied by the activation's derivative at what was saved, row after row.
-    Derivative(Activation, &'a [f32]),
+    /// The same, and a matrix that lies like C receives what C was before it.
+    Save(Activation, MatMut<'a>),
+    /// C is multiplied by the activation's derivative at what was saved, which lies like C.
+    Derivative(Activation, MatRef<'a>),
 }
 
 /// `C = after(start + alpha A B)` on views whose shapes the caller has checked to fit.
@@ -120,15 +120,18 @@ pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after
             Start::Bias(bias.as_ptr())
         }
     };
-    let like_c = |len| assert!(len == m * n && c.row_stride() == n && c.col_stride() == 1, "it lies like C");
+    let like_c = |view: MatRef| {
+        let strides = (view.row_stride(), view.col_stride());
+        assert!(view.shape() == (m, n) && strides == (c.row_stride(), c.col_stride()), "it lies like C");
+    };
     let epilogue = match after {
         After::Activate(activation) => Epilogue::Activate { activation, before: std::ptr::null_mut() },
-        After::Save(activation, before) => {
-            like_c(before.len());
+        After::Save(activation, mut before) => {
+            like_c(before.as_ref());
             Epilogue::Activate { activation, before: before.as_mut_ptr() }
         }
         After::Derivative(activation, saved) => {
-            like_c(saved.len());
+            like_c(saved);
             Epilogue::Derivative { activation, saved: saved.as_ptr() }
         }
     };
@@ -153,7 +156,7 @@ pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after
 }
 
 /// Updates the weights (`[in, out]`) and biases of a layer by the gradients `X^T delta` and the sums of delta over its
-/// rows, neither of which is stored. The caller has checked that the shapes fit; delta is row-major.
+/// rows, neither of which is stored. The caller has checked that the shapes fit; rows of delta are contiguous.
 #[inline(always)]
 pub(crate) fn descend(
     isa: Isa,
@@ -164,7 +167,9 @@ pub(crate) fn descend(
 ) {
     let (m, n, k) = (x.cols(), delta.cols(), x.rows());
     assert!(delta.rows() == k && delta.col_stride() == 1, "delta was checked");
-    let (weights, biases) = (weights.places(rule, m * n), biases.places(rule, n));
+    let row = weights.row;
+    assert!(row >= n, "rows of weights do not overlap");
+    let (weights, biases) = (weights.places(rule, m * row), biases.places(rule, n));
     let descent = Descent { rule, scaling, plain: rule.plain(scaling), weights, biases };
     let product = Product {
         m,
@@ -174,7 +179,7 @@ pub(crate) fn descend(
         a: operand(x.t()),
         b: Rhs::Plain(operand(delta)),
         c: descent.weights.weights,
-        c_row: n as isize,
+        c_row: row as isize,
         c_col: 1,
         start: Start::Zero,
         epilogue: Epilogue::Descend(&descent),

@@ -141,6 +141,8 @@ impl Rule {
 /// square; empty where the rule has none.
 pub(crate) struct Tensors<'a> {
     pub weights: &'a mut [f32],
+    /// Elements from one row of weights to the next.
+    pub row: usize,
     pub first: &'a mut [f32],
     pub second: &'a mut [f32],
 }

@@ -52,14 +52,9 @@ impl Init {
                 Init::Zeros => continue,
             };
             let mut draw = || (bound * if normal { random.normal() } else { random.symmetric() }) as f32;
-            let (weight, bias) = layer.parts_mut();
-            for o in 0..outputs {
-                for i in 0..inputs {
-                    weight[i * outputs + o] = draw();
-                }
-            }
+            layer.fill_weight(|_, _| draw());
             if self == Init::PyTorchLinear {
-                bias.fill_with(draw);
+                layer.parts_mut().1.fill_with(draw);
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::Activation;
-use crate::matrix::{MatRef, Matrix};
+use crate::matrix::{MatRef, Matrix, Spaced};
 
 /// A dense layer, `y = act(x W + b)`.
 ///
@@ -21,7 +21,7 @@ use crate::matrix::{MatRef, Matrix};
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
-    weight: Matrix,
+    weight: Spaced,
     bias: Buffer,
     activation: Activation,
 }
@@ -29,22 +29,23 @@ pub struct Linear {
 impl Linear {
     /// A layer of zeros. The caller has checked the dimensions.
     pub(super) fn zeros(inputs: usize, outputs: usize, activation: Activation) -> Result<Self> {
-        Ok(Linear { weight: Matrix::try_zeros(inputs, outputs)?, bias: Buffer::zeros(outputs), activation })
+        let weight = Spaced::try_zeros("Mlp::build", inputs, outputs)?;
+        Ok(Linear { weight, bias: Buffer::zeros(outputs), activation })
     }
 
     /// Values in a sample.
     pub fn in_features(&self) -> usize {
-        self.weight.rows()
+        self.shape().0
     }
 
     /// Outputs, also called units.
     pub fn out_features(&self) -> usize {
-        self.weight.cols()
+        self.shape().1
     }
 
     /// Inputs and outputs.
     pub(crate) fn shape(&self) -> (usize, usize) {
-        self.weight.view().shape()
+        self.weight.shape()
     }
 
     /// The activation of the outputs.
@@ -61,8 +62,8 @@ impl Linear {
     pub fn weight(&self) -> Matrix {
         let (inputs, outputs) = (self.in_features(), self.out_features());
         let mut out = Matrix::zeros(outputs, inputs);
-        for (i, row) in self.weight.as_slice().chunks_exact(outputs).enumerate() {
-            for (o, &w) in row.iter().enumerate() {
+        for (i, row) in self.weight.elements().chunks_exact(self.weight.row_stride()).enumerate() {
+            for (o, &w) in row[..outputs].iter().enumerate() {
                 out.as_mut_slice()[o * inputs + i] = w;
             }
         }
@@ -85,11 +86,7 @@ impl Linear {
                 cure: "weights go in as [out, in]",
             });
         }
-        for (i, row) in self.weight.as_mut_slice().chunks_exact_mut(outputs).enumerate() {
-            for (o, to) in row.iter_mut().enumerate() {
-                *to = w.get(o, i).unwrap_or_default();
-            }
-        }
+        self.fill_weight(|o, i| w.get(o, i).unwrap_or_default());
         Ok(())
     }
 
@@ -111,18 +108,29 @@ impl Linear {
         Ok(())
     }
 
+    /// Sets each weight by its output and its input, in PyTorch's order.
+    pub(super) fn fill_weight(&mut self, mut value: impl FnMut(usize, usize) -> f32) {
+        let ((inputs, outputs), row) = (self.shape(), self.weight.row_stride());
+        let elements = self.weight.elements_mut();
+        for o in 0..outputs {
+            for i in 0..inputs {
+                elements[i * row + o] = value(o, i);
+            }
+        }
+    }
+
     /// The weights as they are stored, `[in, out]`.
     pub(crate) fn weight_in_out(&self) -> MatRef<'_> {
         self.weight.view()
     }
 
-    /// Weights `[in, out]` and bias, to read.
+    /// Weights `[in, out]`, as [`Spaced::elements`], and bias, to read.
     pub(crate) fn parts(&self) -> (&[f32], &[f32]) {
-        (self.weight.as_slice(), &self.bias)
+        (self.weight.elements(), &self.bias)
     }
 
-    /// Weights `[in, out]` and bias, to write.
-    pub(crate) fn parts_mut(&mut self) -> (&mut [f32], &mut [f32]) {
-        (self.weight.as_mut_slice(), &mut self.bias)
+    /// Weights and bias, to write.
+    pub(crate) fn parts_mut(&mut self) -> (&mut Spaced, &mut [f32]) {
+        (&mut self.weight, &mut self.bias)
     }
 }

@@ -1,10 +1,9 @@
 //! A chain of dense layers.
 
 use super::{Init, Linear};
-use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::{Activation, lead};
-use crate::matrix::{MatMut, MatRef, Matrix, resize};
+use crate::matrix::{MatMut, MatRef, Matrix, Spaced};
 use crate::product::linear;
 use crate::profile::{self, Phase, Work};
 
@@ -110,12 +109,6 @@ impl Mlp {
         let batch = x.rows();
         let (last, hidden) =
             self.layers.split_last().unwrap_or_else(|| unreachable!("build refuses no layers"));
-        let widest = hidden.iter().map(Linear::out_features).max().unwrap_or(0);
-        for buffer in &mut workspace.buffers {
-            if buffer.len() < batch.saturating_mul(widest) {
-                resize(op, buffer, batch, widest)?;
-            }
-        }
         let [ping, pong] = &mut workspace.buffers;
         let (mut from, mut to) = (ping, pong);
         let mut input = x;
@@ -126,9 +119,10 @@ impl Mlp {
             Ok(())
         };
         for (n, layer) in hidden.iter().enumerate() {
-            forward(n, layer, input, MatMut::new(to, batch, layer.out_features())?)?;
+            to.resize(op, batch, layer.out_features())?;
+            forward(n, layer, input, to.view_mut())?;
             (from, to) = (to, from);
-            input = MatRef::new(from, batch, layer.out_features())?;
+            input = from.view();
         }
         forward(hidden.len(), last, input, y.reborrow())
     }
@@ -165,7 +159,7 @@ impl Mlp {
 /// Buffers for [`Mlp::predict_into`]: they grow to the largest batch seen and are kept.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
-    buffers: [Buffer; 2],
+    buffers: [Spaced; 2],
 }
 
 impl Workspace {

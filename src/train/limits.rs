@@ -124,7 +124,8 @@ mod tests {
                     |value: f64, bit: u32| [if signs >> bit & 1 == 0 { value as f32 } else { -value as f32 }];
                 let (mut weights, mut first) = (signed(limits.weights, 0), signed(limits.first, 1));
                 let mut second = [limits.second as f32];
-                let tensors = Tensors { weights: &mut weights, first: &mut first, second: &mut second };
+                let tensors =
+                    Tensors { weights: &mut weights, row: 0, first: &mut first, second: &mut second };
                 update(Isa::current(), &rule, &SCALING, &signed(sum, 2), tensors);
                 for (value, bound) in [(weights, after.weights), (first, after.first), (second, after.second)]
                 {

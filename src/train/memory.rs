@@ -17,6 +17,9 @@ use crate::kernels::scratch;
 /// - `scratch` 4 b for each term of the loss, as much (of the whole batch) for targets that do not lie row after row, and the copies of operands
 ///   that the calling thread keeps for the next product: 8.5 MiB, or 176 b where that is more, and 8 MiB that threads share,
 ///   at most.
+///
+/// Where a layer has a multiple of 1024 outputs, rows of its weights, of what the optimizer remembers, of gradients, and of activations (but
+/// those of the last layer) are 64 bytes longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::kernels::elementwise::activation_gradient;
 use crate::kernels::reduce::{add_rows, all_finite, most, sum_of_samples};
 use crate::kernels::{After, Begin, Right, descend, run};
-use crate::matrix::{MatMut, MatRef, resize};
+use crate::matrix::{MatRef, Spaced, resize};
 use crate::nn::Mlp;
 use crate::profile::{self, Phase, Work};
 use crate::simd::Isa;
@@ -43,18 +43,18 @@ impl Measured {
 /// Gradients of one layer, summed over samples: `[in, out]` and one value for each output.
 #[derive(Clone, Debug)]
 pub(super) struct Gradient {
-    pub weight: Buffer,
+    pub weight: Spaced,
     pub bias: Buffer,
 }
 
-/// What a batch leaves at one layer, `rows` x `out` each.
+/// What a batch leaves at one layer, `rows` x `out` each. At the last one, row lies after row, for the loss.
 #[derive(Clone, Debug, Default)]
 struct Saved {
-    /// Before the activation; empty where the derivative is taken from the output.
-    z: Buffer,
-    y: Buffer,
+    /// Before the activation; without columns where the derivative is taken from the output.
+    z: Spaced,
+    y: Spaced,
     /// The derivative of the loss by z.
-    delta: Buffer,
+    delta: Spaced,
     /// Upper bounds of the sums of gradients for the weight and the bias.
     bounds: [f64; 2],
 }
@@ -63,7 +63,6 @@ struct Saved {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pass {
     rows: usize,
-    outputs: usize,
     saved: Vec<Saved>,
     /// Targets that do not lie row after row, copied so.
     values: Buffer,
@@ -77,8 +76,7 @@ pub(super) struct Pass {
 impl Pass {
     /// The outputs of the last batch that was measured, `rows` x `outputs`.
     pub(super) fn outputs(&self) -> Result<MatRef<'_>> {
-        let y = self.saved.last().map_or(&[][..], |saved| &saved.y);
-        MatRef::new(y, self.rows, self.outputs)
+        self.saved.last().map_or_else(|| MatRef::new(&[], 0, 0), |saved| Ok(saved.y.view()))
     }
 
     /// The loss of a batch `x` (`rows` x `inputs`). Checks everything before it computes anything, and
@@ -143,14 +141,15 @@ impl Pass {
         if rows != self.rows {
             self.resize(op, model, loss, rows)?;
         }
-        self.forward(isa, model, x)?;
+        self.forward(isa, model, x);
         let scope = profile::enter(Phase::Loss, None);
         let outputs = model.outputs();
         let last = self.saved.last_mut().unwrap_or_else(|| unreachable!("`build` refuses no layers"));
-        loss.check_outputs(op, start, outputs, &last.y)?;
+        loss.check_outputs(op, start, outputs, last.y.elements())?;
         let copied = || self.values.get(start * outputs..(start + rows) * outputs);
         let values = targets.in_rows().or_else(copied).unwrap_or_default();
-        loss.differentiate(isa, &last.y, targets, values, &mut self.terms, &mut last.delta);
+        let (y, delta) = (last.y.elements(), last.delta.elements_mut());
+        loss.differentiate(isa, y, targets, values, &mut self.terms, delta);
         let sum = sum_of_samples(before, &self.terms, loss.terms(1, outputs));
         if !sum.is_finite() {
             return Err(Error::NotFinite {
@@ -158,7 +157,7 @@ impl Pass {
                 what: "the loss",
                 epoch: 0,
                 step: caller.step,
-                layer: self.saved.iter().position(|saved| !all_finite(isa, &saved.y)),
+                layer: self.saved.iter().position(|saved| !all_finite(isa, saved.y.elements())),
             });
         }
         let count = self.terms.len();
@@ -166,48 +165,45 @@ impl Pass {
         Ok(Measured { sum, count: count as u64 })
     }
 
-    fn forward(&mut self, isa: Isa, model: &Mlp, x: MatRef) -> Result<()> {
+    fn forward(&mut self, isa: Isa, model: &Mlp, x: MatRef) {
         let mut input = x;
         for (n, (layer, saved)) in model.layers().iter().zip(&mut self.saved).enumerate() {
             let scope = profile::enter(Phase::Forward, Some(n));
-            let (cols, activation) = (layer.out_features(), layer.activation());
+            let activation = layer.activation();
             let after = match activation.saves_input() {
-                true => After::Save(activation, &mut saved.z),
+                true => After::Save(activation, saved.z.view_mut()),
                 false => After::Activate(activation),
             };
             let (w, bias) = (Right::View(layer.weight_in_out()), Begin::Bias(layer.bias()));
-            run(isa, 1.0, input, w, bias, after, MatMut::new(&mut saved.y, self.rows, cols)?);
+            run(isa, 1.0, input, w, bias, after, saved.y.view_mut());
             scope.leave(|| Work::forward(self.rows, layer.shape(), activation.saves_input()));
-            input = MatRef::new(&saved.y, self.rows, cols)?;
+            input = saved.y.view();
         }
-        Ok(())
     }
 
     /// The derivatives of the loss just measured by what each layer puts out before its activation.
-    pub(super) fn deltas(&mut self, isa: Isa, model: &Mlp) -> Result<()> {
+    pub(super) fn deltas(&mut self, isa: Isa, model: &Mlp) {
         let rows = self.rows;
         let layers = model.layers();
         if let (Some(layer), Some(Saved { z, y, delta, .. })) = (layers.last(), self.saved.last_mut()) {
             let (scope, activation) = (profile::enter(Phase::Loss, None), layer.activation());
-            activation_gradient(isa, activation, if activation.saves_input() { z } else { y }, delta);
+            let saved = if activation.saves_input() { z } else { y };
+            activation_gradient(isa, activation, saved.elements(), delta.elements_mut());
             scope.leave(Work::default);
         }
         for n in (1..layers.len()).rev() {
             let scope = profile::enter(Phase::Delta, Some(n));
             let (layer, below) = (&layers[n], layers[n - 1].activation());
-            let (inputs, outputs) = (layer.in_features(), layer.out_features());
             let (lower, upper) = self.saved.split_at_mut(n);
             let Saved { z, y, delta, .. } = &mut lower[n - 1];
             let after = match below {
                 Activation::Identity => After::Activate(below),
-                _ => After::Derivative(below, if below.saves_input() { z } else { y }),
+                _ => After::Derivative(below, if below.saves_input() { z } else { y }.view()),
             };
             let w = Right::View(layer.weight_in_out().t());
-            let above = MatRef::new(&upper[0].delta, rows, outputs)?;
-            run(isa, 1.0, above, w, Begin::Scaled(0.0), after, MatMut::new(delta, rows, inputs)?);
+            run(isa, 1.0, upper[0].delta.view(), w, Begin::Scaled(0.0), after, delta.view_mut());
             scope.leave(|| Work::delta(rows, layer.shape(), below != Activation::Identity));
         }
-        Ok(())
     }
 
     /// Finds upper bounds of the gradients of the batch whose derivatives are there: see [`Pass::bounds`].
@@ -216,13 +212,13 @@ impl Pass {
         let mut checked = 0;
         for n in 0..self.saved.len() {
             if n > 0 {
-                let below = &self.saved[n - 1].y;
+                let below = self.saved[n - 1].y.elements();
                 input = most(isa, below).into();
                 checked += below.len();
             }
             let saved = &mut self.saved[n];
-            let delta = self.rows as f64 * f64::from(most(isa, &saved.delta));
-            checked += saved.delta.len();
+            let delta = self.rows as f64 * f64::from(most(isa, saved.delta.elements()));
+            checked += saved.delta.elements().len();
             saved.bounds = [input * delta, delta];
         }
         scope.leave(|| Work::check(checked));
@@ -241,53 +237,38 @@ impl Pass {
         x: MatRef,
         gradients: &mut [Gradient],
         fresh: bool,
-    ) -> Result<()> {
+    ) {
         let beta = if fresh { 0.0 } else { 1.0 };
         for (n, (layer, gradient)) in model.layers().iter().zip(gradients).enumerate() {
             let scope = profile::enter(Phase::Gradient, Some(n));
-            let (inputs, outputs) = (layer.in_features(), layer.out_features());
             let Gradient { weight, bias } = gradient;
             if fresh {
                 bias.fill(0.0);
             }
-            let delta = &self.saved[n].delta;
+            let delta = self.saved[n].delta.view();
             add_rows(isa, delta, bias);
-            let delta = Right::View(MatRef::new(delta, self.rows, outputs)?);
             let (start, after) = (Begin::Scaled(beta), After::Activate(Activation::Identity));
-            let weight = MatMut::new(weight, inputs, outputs)?;
-            run(isa, 1.0, self.input(n, x, inputs)?.t(), delta, start, after, weight);
+            run(isa, 1.0, self.input(n, x).t(), Right::View(delta), start, after, weight.view_mut());
             scope.leave(|| Work::gradient(self.rows, layer.shape(), fresh));
         }
-        Ok(())
     }
 
     /// Updates the weights and biases of `model` by the gradients of the batch, which are not stored. `x` is that batch.
-    pub(super) fn descend(
-        &self,
-        isa: Isa,
-        planned: &Planned,
-        model: &mut Mlp,
-        state: &mut State,
-        x: MatRef,
-    ) -> Result<()> {
+    pub(super) fn descend(&self, isa: Isa, planned: &Planned, model: &mut Mlp, state: &mut State, x: MatRef) {
         for (n, saved) in self.saved.iter().enumerate() {
             let scope = profile::enter(Phase::Descend, Some(n));
-            let (inputs, outputs) = model.layers()[n].shape();
-            let (input, delta) = (self.input(n, x, inputs)?, MatRef::new(&saved.delta, self.rows, outputs)?);
+            let (input, delta) = (self.input(n, x), saved.delta.view());
+            let shape = (input.cols(), delta.cols());
             let [weights, biases] = state.tensors(model, n);
             descend(isa, (input, delta), (&planned.rule, &planned.scaling), weights, biases);
-            scope.leave(|| Work::descend(self.rows, (inputs, outputs), planned.rule.states()));
+            scope.leave(|| Work::descend(self.rows, shape, planned.rule.states()));
         }
         state.finish(planned);
-        Ok(())
     }
 
     /// What went into a layer.
-    fn input<'a>(&'a self, layer: usize, x: MatRef<'a>, inputs: usize) -> Result<MatRef<'a>> {
-        match layer {
-            0 => Ok(x),
-            _ => MatRef::new(&self.saved[layer - 1].y, self.rows, inputs),
-        }
+    fn input<'a>(&'a self, layer: usize, x: MatRef<'a>) -> MatRef<'a> {
+        if layer == 0 { x } else { self.saved[layer - 1].y.view() }
     }
 
     /// Bytes of what the layers leave, and of what else a batch needs.
@@ -301,17 +282,21 @@ impl Pass {
     fn resize(&mut self, op: &'static str, model: &Mlp, loss: Loss, rows: usize) -> Result<()> {
         let layers = model.layers();
         self.saved.resize_with(layers.len(), Saved::default);
-        for (layer, saved) in layers.iter().zip(&mut self.saved) {
+        for (n, (layer, Saved { z, y, delta, .. })) in layers.iter().zip(&mut self.saved).enumerate() {
             let cols = layer.out_features();
-            resize(op, &mut saved.y, rows, cols)?;
             let z_cols = if layer.activation().saves_input() { cols } else { 0 };
-            resize(op, &mut saved.z, rows, z_cols)?;
-            resize(op, &mut saved.delta, rows, cols)?;
+            for (matrix, cols) in [(z, z_cols), (y, cols), (delta, cols)] {
+                if n + 1 < layers.len() {
+                    matrix.resize(op, rows, cols)?;
+                } else {
+                    matrix.resize_closed(op, rows, cols)?;
+                }
+            }
         }
         let outputs = model.outputs();
         let terms = loss.terms(1, outputs);
         resize(op, &mut self.terms, rows, terms)?;
-        (self.rows, self.outputs) = (rows, outputs);
+        self.rows = rows;
         Ok(())
     }
 

@@ -52,8 +52,8 @@ impl State {
             next: Limits::UNKNOWN,
         };
         let layer = |layer: &crate::nn::Linear| {
-            let (inputs, outputs) = (layer.in_features(), layer.out_features());
-            [memory(inputs * outputs), memory(outputs)]
+            let (weights, biases) = layer.parts();
+            [memory(weights.len()), memory(biases.len())]
         };
         State { memories: model.layers().iter().map(layer).collect(), updates: 0, powers: (1.0, 1.0) }
     }
@@ -122,9 +122,12 @@ impl State {
     /// The weights and the biases of a layer with what is remembered of them, to be updated.
     pub(super) fn tensors<'a>(&'a mut self, model: &'a mut Mlp, layer: usize) -> [Tensors<'a>; 2] {
         let (weights, biases) = model.layers_mut()[layer].parts_mut();
+        let (row, outputs) = (weights.row_stride(), biases.len());
         let [of_weights, of_biases] = &mut self.memories[layer];
-        [(weights, of_weights), (biases, of_biases)].map(|(weights, memory)| Tensors {
+        let tensors = [(weights.elements_mut(), row, of_weights), (biases, outputs, of_biases)];
+        tensors.map(|(weights, row, memory)| Tensors {
             weights,
+            row,
             first: &mut memory.first,
             second: &mut memory.second,
         })
@@ -149,7 +152,7 @@ impl State {
         gradients: &[Gradient],
     ) -> Result<(), Broken> {
         let bound = |values: &[f32]| f64::from(most(isa, values));
-        let sums = |n: usize| [bound(&gradients[n].weight), bound(&gradients[n].bias)];
+        let sums = |n: usize| [bound(gradients[n].weight.elements()), bound(&gradients[n].bias)];
         if self.prove(isa, planned, model, sums) {
             self.apply(isa, planned, model, gradients);
             return Ok(());
@@ -171,8 +174,8 @@ impl State {
 
     fn apply(&mut self, isa: Isa, planned: &Planned, model: &mut Mlp, gradients: &[Gradient]) {
         for (n, gradient) in gradients.iter().enumerate() {
-            for (grad, tensors) in [&gradient.weight, &gradient.bias].into_iter().zip(self.tensors(model, n))
-            {
+            let Gradient { weight, bias } = gradient;
+            for (grad, tensors) in [weight.elements(), bias].into_iter().zip(self.tensors(model, n)) {
                 update(isa, &planned.rule, &planned.scaling, grad, tensors);
             }
         }

@@ -9,7 +9,7 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::reduce::sum_of_squares;
 use crate::kernels::{lead, team_size};
-use crate::matrix::MatRef;
+use crate::matrix::{MatRef, Spaced};
 use crate::nn::Mlp;
 use crate::profile::{self, Phase, Work};
 use crate::simd::Isa;
@@ -131,12 +131,12 @@ impl Trainer {
                 let proven = self.state.prove(isa, &planned, &self.model, |layer| self.pass.bounds(layer));
                 checks.leave(Work::default);
                 if proven {
-                    self.pass.descend(isa, &planned, &mut self.model, &mut self.state, x)?;
+                    self.pass.descend(isa, &planned, &mut self.model, &mut self.state, x);
                     self.steps += 1;
                     return Ok(measured.mean());
                 }
             }
-            self.add_gradients(measured, x)?;
+            self.add_gradients(op, measured, x)?;
             measured
         };
         self.update(op)?;
@@ -181,8 +181,8 @@ impl Trainer {
             let (x, targets) = (part(x, rows.clone()), targets.part(rows));
             let Trainer { model, loss, pass, .. } = self;
             let measured = pass.measure_rows(caller, model, *loss, (x, targets), start, sum)?;
-            pass.deltas(Isa::try_current()?, model)?;
-            self.add_gradients(measured, x)?;
+            pass.deltas(Isa::try_current()?, model);
+            self.add_gradients(op, measured, x)?;
             sum = measured.sum;
         }
         Ok(Measured { sum, count: self.pending })
@@ -216,7 +216,7 @@ impl Trainer {
         let _call = profile::call(op);
         lead(self.cycles(x), || {
             let measured = self.differentiate(op, x, targets)?;
-            self.add_gradients(measured, x)?;
+            self.add_gradients(op, measured, x)?;
             Ok(measured.mean())
         })
     }
@@ -305,21 +305,22 @@ impl Trainer {
     fn differentiate(&mut self, op: &'static str, x: MatRef, targets: Targets) -> Result<Measured> {
         let caller = self.caller(op);
         let measured = self.pass.measure(caller, &self.model, self.loss, x, targets)?;
-        self.pass.deltas(Isa::try_current()?, &self.model)?;
+        self.pass.deltas(Isa::try_current()?, &self.model);
         Ok(measured)
     }
 
     /// Adds the gradients of the batch just differentiated to those of the next update.
-    fn add_gradients(&mut self, measured: Measured, x: MatRef) -> Result<()> {
+    fn add_gradients(&mut self, op: &'static str, measured: Measured, x: MatRef) -> Result<()> {
         if self.gradients.is_empty() {
-            let zeros = |layer: &crate::nn::Linear| Gradient {
-                weight: Buffer::zeros(layer.in_features() * layer.out_features()),
-                bias: Buffer::zeros(layer.out_features()),
+            let zeros = |layer: &crate::nn::Linear| {
+                let (inputs, outputs) = layer.shape();
+                let weight = Spaced::try_zeros(op, inputs, outputs)?;
+                Ok(Gradient { weight, bias: Buffer::zeros(outputs) })
             };
-            self.gradients = self.model.layers().iter().map(zeros).collect();
+            self.gradients = self.model.layers().iter().map(zeros).collect::<Result<_>>()?;
         }
         let (isa, fresh) = (Isa::try_current()?, self.pending == 0);
-        self.pass.accumulate(isa, &self.model, x, &mut self.gradients, fresh)?;
+        self.pass.accumulate(isa, &self.model, x, &mut self.gradients, fresh);
         self.pending += measured.count;
         Ok(())
     }
@@ -350,7 +351,8 @@ impl Trainer {
 
     /// Of all gradients times `scale`.
     fn sum_of_squares(&self, isa: Isa, scale: f32) -> f64 {
-        let tensors = self.gradients.iter().flat_map(|g| [&g.weight, &g.bias]);
+        // (Zeros between rows, 16 at a time, go to each of its eight sums and change none.)
+        let tensors = self.gradients.iter().flat_map(|g| [g.weight.elements(), &g.bias]);
         let mut squares = 0.0;
         for tensor in tensors {
             squares += sum_of_squares(isa, tensor, scale);

@@ -22,14 +22,14 @@ const TURNED_TILE: usize = 16 * 16;
 /// Values of an A that is copied so that it is contiguous over k (8 KiB).
 const COPIED: usize = 2048;
 
-/// Rows times steps of k up to which a product is [`Tiny`].
-const TINY: usize = 24;
+/// Steps of k of all rows, two more counted for each row, up to which a product is [`Tiny`].
+const TINY: usize = 160;
 /// Its most columns: one vector, wherever there are vectors.
 const NARROW: usize = 8;
 /// Where chains begin that begin at 0.
 static ZEROS: [f32; NARROW] = [0.0; NARROW];
 
-/// A product of so few multiply-adds that handing it on would take longer than they do: row by row, with no table of
+/// A product of so few multiply-adds that handing it on would take longer than they do: by four, two or one rows, with no table of
 /// kernels to look into.
 pub(super) struct Tiny<'a> {
     m: usize,
@@ -54,7 +54,7 @@ impl<'a> Tiny<'a> {
     #[inline(always)]
     pub(super) fn of(p: &Product<'a>) -> Option<Tiny<'a>> {
         let Rhs::Plain(b) = p.b else { return None };
-        let few = p.n <= NARROW && p.m <= TINY && p.k <= TINY && p.m * p.k <= TINY;
+        let few = p.n <= NARROW && p.m <= TINY && p.k <= TINY && p.m * (p.k + 2) <= TINY;
         if !(few && as_it_lies(p) && in_place(p, b)) {
             return None;
         }
@@ -76,40 +76,64 @@ impl<'a> Tiny<'a> {
 
     /// Columns from `j` on, as many as a vector has.
     #[inline(always)]
+    #[allow(unused_assignments, reason = "nothing comes after the last rows")]
     fn columns<S: Simd>(&self, s: S, j: usize) {
         let columns = s.first(self.n - j);
         let scale = s.splat(self.scale);
-        let (mut a_row, mut start) = (self.a.ptr, self.start.wrapping_add(j));
-        let mut at = j as isize; // From where C begins.
-        macro_rules! rows {
-            ($x:ident, $c:ident => $finished:expr) => {
-                for _ in 0..self.m {
-                    let (mut a, mut b) = (a_row, self.b.wrapping_add(j));
-                    let $c = self.c.wrapping_offset(at);
-                    // SAFETY: A, B, C and what lies like C have these rows, columns and steps of k: `run`'s contract.
-                    unsafe {
-                        let mut $x = s.mul(scale, s.load_first(start, columns));
-                        for _ in 0..self.k {
-                            $x = s.fma(s.splat(*a), s.load_first(b, columns), $x);
-                            a = a.wrapping_offset(self.a.col);
-                            b = b.wrapping_offset(self.b_row);
-                        }
-                        s.store_first($c, columns, $finished);
+        let (mut a_rows, mut start) = (self.a.ptr, self.start.wrapping_add(j));
+        let (mut at, mut left) = (j as isize, self.m); // From where C begins, and rows.
+        // Rows that share what is read of B.
+        macro_rules! together {
+            ($rows:literal, $x:ident, $at:ident => $finished:expr) => {{
+                let (mut a, mut b) = (a_rows, self.b.wrapping_add(j));
+                // SAFETY: A, B, C and what lies like C have these rows, columns and steps of k: `run`'s contract.
+                unsafe {
+                    let mut chains = [s.splat(0.0); $rows];
+                    for (i, chain) in chains.iter_mut().enumerate() {
+                        let start = start.wrapping_offset(i as isize * self.start_row);
+                        *chain = s.mul(scale, s.load_first(start, columns));
                     }
-                    a_row = a_row.wrapping_offset(self.a.row);
-                    start = start.wrapping_offset(self.start_row);
-                    at += self.c_row;
+                    for _ in 0..self.k {
+                        let of_b = s.load_first(b, columns);
+                        for (i, chain) in chains.iter_mut().enumerate() {
+                            let a = a.wrapping_offset(i as isize * self.a.row);
+                            *chain = s.fma(s.splat(*a), of_b, *chain);
+                        }
+                        a = a.wrapping_offset(self.a.col);
+                        b = b.wrapping_offset(self.b_row);
+                    }
+                    for (i, $x) in chains.into_iter().enumerate() {
+                        let $at = at + i as isize * self.c_row;
+                        s.store_first(self.c.wrapping_offset($at), columns, $finished);
+                    }
                 }
-            };
+                a_rows = a_rows.wrapping_offset($rows * self.a.row);
+                start = start.wrapping_offset($rows * self.start_row);
+                at += $rows * self.c_row;
+                left -= $rows;
+            }};
+        }
+        macro_rules! rows {
+            ($x:ident, $at:ident => $finished:expr) => {{
+                while left >= 4 {
+                    together!(4, $x, $at => $finished);
+                }
+                match left {
+                    3 => together!(3, $x, $at => $finished),
+                    2 => together!(2, $x, $at => $finished),
+                    1 => together!(1, $x, $at => $finished),
+                    _ => {}
+                }
+            }};
         }
         match self.finish {
-            Finish::Keep => rows!(x, c => x),
-            Finish::Relu => rows!(x, c => gate(s, x, x)),
-            Finish::Leaky(slope) => rows!(x, c => leaky(s, s.splat(slope), x, x)),
-            Finish::Gate(y) => rows!(x, c => gate(s, s.load_first(y.wrapping_offset(at), columns), x)),
+            Finish::Keep => rows!(x, at => x),
+            Finish::Relu => rows!(x, at => gate(s, x, x)),
+            Finish::Leaky(slope) => rows!(x, at => leaky(s, s.splat(slope), x, x)),
+            Finish::Gate(y) => rows!(x, at => gate(s, s.load_first(y.wrapping_offset(at), columns), x)),
             Finish::Descend(plain) => {
                 let how = (s.splat(plain.scale), s.splat(-plain.rate));
-                rows!(x, c => descended(s, how, x, s.load_first(c, columns)));
+                rows!(x, at => descended(s, how, x, s.load_first(self.c.wrapping_offset(at), columns)));
             }
         }
     }

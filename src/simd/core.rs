@@ -65,10 +65,14 @@ impl Core {
 
     /// Runs `f` as if this thread ran on such a core.
     pub(crate) fn pretend<R>(&'static self, f: impl FnOnce() -> R) -> R {
-        let before = PRETENDED.replace(Some(self));
-        let result = f();
-        PRETENDED.set(before);
-        result
+        struct Restore(Option<&'static Core>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                PRETENDED.set(self.0);
+            }
+        }
+        let _restore = Restore(PRETENDED.replace(Some(self)));
+        f()
     }
 }
 

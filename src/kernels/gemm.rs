@@ -10,7 +10,7 @@ use super::stream::Streaming;
 use super::sweep::Block;
 use super::tile::{PANEL, Start};
 use super::update::{Places, Plain, Rule, Scaling};
-use crate::buffer::PAGE;
+use crate::buffer::{LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
 
 /// Steps of k in a block: long enough that reading and writing C once a block is little (2 of 1024 accesses).
@@ -243,10 +243,12 @@ impl Plan {
             Rhs::Plain(b) if b.col == 1 => {
                 let row = b.row.unsigned_abs().max(1);
                 let near = p.k > PANEL_STEPS && p.k.saturating_mul(p.n) <= NEAR_B;
+                // Vectors of some rows lie across two lines.
+                let across = !row.is_multiple_of(LINE);
                 let pack = p.m >= PACK_B_ROWS
                     && row >= PACK_B_STRIDE
                     && !near
-                    && (row >= PAGE || p.m >= Core::current().pack_rows);
+                    && (row >= PAGE || p.m >= Core::current().pack_rows / 4 * if across { 3 } else { 4 });
                 (pack, if pack { K_BLOCK } else { (K_BLOCK_FAR * (PAGE / row).max(1)).min(K_BLOCK) })
             }
             Rhs::Plain(_) => (true, K_BLOCK),

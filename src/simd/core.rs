@@ -12,7 +12,8 @@ pub(crate) struct Core {
     pub shuffles_whole: bool,
     /// Rows of B that are asked for before their step: 0 where the hardware foresees them.
     pub ahead: isize,
-    /// Rows of A from which copying B into panels costs less than it saves, where rows of B lie less than a page apart.
+    /// Rows of A from which copying B into panels costs less than it saves, where rows of B lie less than a page apart (and three
+    /// quarters of them where they are not whole lines).
     pub pack_rows: usize,
     /// Whether a block of A is copied where lines of one tile share a set of L1. 12 ways hold one for each row of a tile, and with two
     /// threads the copies cost 2 to 7 %; the Xeon, whose L1 has as many, has not been measured without them.

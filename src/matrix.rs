@@ -442,6 +442,7 @@ impl Spaced {
         self.data.bytes()
     }
 
+    /// Every element lies inside of `data`, which was made to hold `rows` times `row_stride`.
     fn layout(&self) -> Layout {
         Layout { row_stride: self.row_stride, ..Layout::row_major(self.rows, self.cols) }
     }

@@ -19,7 +19,7 @@ use super::{
 use crate::buffer::LINE;
 use crate::simd::Isa;
 #[cfg(feature = "rayon")]
-use crate::simd::{Body, Simd};
+use crate::simd::{Body, Core, Simd};
 
 /// Parts for each thread: the others take over from one that wakes late, or that has no core to itself.
 #[cfg(feature = "rayon")]
@@ -169,8 +169,9 @@ fn grid(product: &Product, threads: usize) -> (usize, usize) {
     if k <= FEW_STEPS && m >= parts {
         return (m.div_ceil(parts), n);
     }
-    // Where A is transposed, each part copies its rows.
-    let fetch_a = if product.a.col == 1 { FETCH } else { FETCH + COPY };
+    // Where A is transposed, each part copies its rows, on most cores.
+    let copies = product.a.col != 1 && Core::current().copies_a;
+    let fetch_a = if copies { FETCH + COPY } else { FETCH };
     let cycles = |(rows, cols): (usize, usize)| {
         let turns = (m.div_ceil(rows) * n.div_ceil(cols)).div_ceil(threads);
         let (rows, cols, k) = (rows as f64, cols as f64, k as f64);

@@ -29,8 +29,8 @@ const NARROW: usize = 8;
 /// Where chains begin that begin at 0.
 static ZEROS: [f32; NARROW] = [0.0; NARROW];
 
-/// A product of so few multiply-adds that handing it on would take longer than they do: by four, two or one rows, with no table of
-/// kernels to look into.
+/// A product of so few multiply-adds that handing it on would take longer than they do: by up to four rows at once, with no table
+/// of kernels to look into.
 pub(super) struct Tiny<'a> {
     m: usize,
     n: usize,

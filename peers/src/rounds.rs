@@ -37,11 +37,6 @@ impl Timing {
 pub fn race(contenders: Vec<Contender>, rounds: usize, limit: Duration) -> Timing {
     let start = Instant::now();
     let mut samplers: Vec<Sampler> = contenders.into_iter().map(Sampler::new).collect();
-    // Those that are about as fast make as many calls: what wakes the other threads is shared among them.
-    let most = samplers.iter().map(|sampler| sampler.calls).max().unwrap_or(1);
-    for sampler in samplers.iter_mut().filter(|sampler| 2 * sampler.calls >= most) {
-        sampler.calls = most;
-    }
     let mut timing = Timing { seconds: vec![Vec::new(); samplers.len()], peaks: Vec::new() };
     for round in 0..rounds {
         if round >= 3 && start.elapsed() > limit {

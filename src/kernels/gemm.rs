@@ -243,12 +243,12 @@ impl Plan {
             Rhs::Plain(b) if b.col == 1 => {
                 let row = b.row.unsigned_abs().max(1);
                 let near = p.k > PANEL_STEPS && p.k.saturating_mul(p.n) <= NEAR_B;
-                // Vectors of some rows lie across two lines.
-                let across = !row.is_multiple_of(LINE);
-                let pack = p.m >= PACK_B_ROWS
-                    && row >= PACK_B_STRIDE
-                    && !near
-                    && (row >= PAGE || p.m >= Core::current().pack_rows / 4 * if across { 3 } else { 4 });
+                let rows = || match Core::current().pack_rows {
+                    rows if row.is_multiple_of(LINE) => rows,
+                    rows => rows / 4 * 3, // Vectors of such rows lie across two lines.
+                };
+                let pack =
+                    p.m >= PACK_B_ROWS && row >= PACK_B_STRIDE && !near && (row >= PAGE || p.m >= rows());
                 (pack, if pack { K_BLOCK } else { (K_BLOCK_FAR * (PAGE / row).max(1)).min(K_BLOCK) })
             }
             Rhs::Plain(_) => (true, K_BLOCK),
@@ -286,9 +286,10 @@ impl Body for Blocked<'_> {
         let k_block = if whole { p.k.max(1) } else { balanced(p.k, plan.k_block, 1) };
         let a_row = if plan.copy_a { copied_stride(k_block) } else { k_block };
         let m_block = balanced(p.m, plan.m_most.min(A_BLOCK / a_row), S::TILE_ROWS);
-        let b_block = if p.m <= m_block && !plan.pack_b {
+        let once = p.m <= m_block;
+        let b_block = if once && !plan.pack_b {
             usize::MAX // All of A passes a B in place once, and what comes next is asked for ahead, but not across blocks.
-        } else if p.m > plan.m_most || p.m <= m_block {
+        } else if once || p.m > plan.m_most {
             B_BLOCK_ONCE
         } else {
             B_BLOCK

@@ -10,6 +10,7 @@ use super::shapes::{Kernel, kernel, turned_in_registers, turned_kernel, turned_r
 use super::stack::rows_for;
 use super::sweep::CLOSE;
 use super::tile::{Finish, PANEL, Start, Tile, descended};
+use super::vector::ZEROS;
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
@@ -26,8 +27,6 @@ const COPIED: usize = 2048;
 const TINY: usize = 160;
 /// Its most columns: one vector, wherever there are vectors.
 const NARROW: usize = 8;
-/// Where chains begin that begin at 0.
-static ZEROS: [f32; NARROW] = [0.0; NARROW];
 
 /// A product of so few multiply-adds that handing it on would take longer than they do: by up to four rows at once, with no table
 /// of kernels to look into.
@@ -65,7 +64,7 @@ impl<'a> Tiny<'a> {
             _ => return None,
         };
         let (start, start_row, scale) = match p.start {
-            Start::Zero => (ZEROS.as_ptr(), 0, 1.0),
+            Start::Zero => (ZEROS.as_ptr().cast(), 0, 1.0),
             Start::Bias(bias) => (bias, 0, 1.0),
             Start::BiasRows(_) => return None,
             Start::Scaled(beta) => (p.c.cast_const(), p.c_row, beta),

@@ -9,7 +9,7 @@ use super::pack::Operand;
 use super::short::{as_it_lies, last_tile};
 use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
-use super::vector::{MOST_LANES, load_up_to, store_up_to};
+use super::vector::{ZEROS, load_up_to, store_up_to};
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Core, Simd};
 
@@ -85,7 +85,7 @@ impl Body for Streaming<'_> {
                 let start = match p.start {
                     Start::Bias(bias) => Begin { ptr: bias.wrapping_add(j), row: 0, vector: S::LANES },
                     Start::Scaled(_) => Begin { ptr: c.cast_const(), row: c_row, vector: S::LANES },
-                    _ => Begin { ptr: ZEROS.as_ptr(), row: 0, vector: 0 },
+                    _ => Begin { ptr: ZEROS.as_ptr().cast(), row: 0, vector: 0 },
                 };
                 let (a, b) = (p.a.at(i, 0), b.at(0, j));
                 let c_soon = if far { rows as isize * c_row } else { 0 };
@@ -134,9 +134,6 @@ struct Begin {
     row: isize,
     vector: usize,
 }
-
-/// Where chains begin that begin at 0.
-static ZEROS: [f32; MOST_LANES] = [0.0; MOST_LANES];
 
 /// Steps of k for some rows of C: each adds a row of B times a value of A.
 #[derive(Clone, Copy)]

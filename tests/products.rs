@@ -292,6 +292,8 @@ fn long_rows() {
     ];
     let few_steps =
         (1..=9).map(|k| (301, 900, k)).chain([(66, 4100, 3), (129, 2070, 8), (9, 530, 4), (7, 270, 7)]);
+    // The shortest rows that stream, with whole vectors and without.
+    let few_steps = few_steps.chain((1..=8).flat_map(|k| [(5, 64, k), (6, 140, k), (7, 35, k)]));
     for shape in few_rows.into_iter().chain(few_steps) {
         // Rows of A, or its columns; rows of B and C next to each other, or apart.
         for layouts in [[0, 0, 0], [1, 2, 2], [3, 0, 2]] {

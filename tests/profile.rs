@@ -9,7 +9,7 @@ use common::{Numbers, alone, same};
 use percycle::profile::{Bound, Clock, Entry, Kernel, Machine, Phase, Report, kernel_of, record};
 use percycle::{
     Activation, Adam, Isa, Loss, Matrix, Mlp, Optimizer, PackedWeights, Result, Sgd, Targets, Trainer,
-    linear_packed, matmul,
+    linear, linear_packed, matmul,
 };
 
 /// A network, a batch, and what to train it with.
@@ -396,7 +396,9 @@ fn tiles_by_how_b_lies() {
         let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, n), Matrix::zeros(m, n));
         for isa in Isa::available() {
             let (rows, cols) = if isa.lanes() == 16 { avx512 } else { avx2 };
-            let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());
+            // With an activation, without which few steps stream.
+            let mut product = || linear(a.view(), b.view(), None, Activation::Relu, c.view_mut()).unwrap();
+            let kernel = kernel(isa, &mut product);
             assert_eq!(kernel.to_string(), format!("{isa} {rows}x{cols}"), "{m}x{n}x{k}");
         }
     }
@@ -411,15 +413,22 @@ fn tiles_by_how_b_lies() {
 }
 
 /// Two rows beside a B beyond L1, few beside one beyond L2, and few steps into long rows of C: rows of C at once, a vector of
-/// each. With AVX-512 few steps go into pairs of rows, at once or not at all.
+/// each. With AVX-512 few steps go into pairs of rows. How long rows must be grows with the steps.
 #[test]
 fn long_rows_stream() {
     let few_rows =
         [((2, 512, 64), 2, 2), ((3, 512, 64), 0, 0), ((2, 100, 512), 0, 0), ((3, 512, 1100), 3, 3)];
-    let few_steps = [((16, 512, 4), 2, 1), ((16, 300, 5), 0, 1), ((16, 200, 4), 0, 0)];
-    let beyond_l2 =
-        [((512, 512, 1), 1, 1), ((512, 512, 3), 0, 1), ((512, 512, 4), 2, 1), ((512, 512, 9), 0, 0)];
-    for ((m, n, k), avx512, others) in few_rows.into_iter().chain(few_steps).chain(beyond_l2) {
+    let few_steps = [
+        ((16, 64, 1), 1, 1),
+        ((16, 63, 1), 0, 1),
+        ((16, 31, 1), 0, 0),
+        ((16, 64, 4), 0, 1),
+        ((16, 128, 5), 2, 1),
+        ((16, 127, 5), 0, 1),
+        ((16, 127, 8), 0, 0),
+        ((16, 512, 9), 0, 0),
+    ];
+    for ((m, n, k), avx512, others) in few_rows.into_iter().chain(few_steps) {
         let (a, b, mut c) = (Matrix::zeros(m, k), Matrix::zeros(k, n), Matrix::zeros(m, n));
         for isa in Isa::available() {
             let kernel = kernel(isa, || matmul(a.view(), b.view(), c.view_mut()).unwrap());

@@ -9,7 +9,7 @@ use super::pack::Operand;
 use super::short::{as_it_lies, last_tile};
 use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
-use super::vector::{ZEROS, load_up_to, store_up_to};
+use super::vector::{load_up_to, store_up_to};
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Core, Simd};
 
@@ -23,9 +23,6 @@ const LONG: usize = 128;
 const BLOCK: usize = 4096;
 /// Values of B from which to read it takes longer than the multiply-adds: all of L1.
 const FAR_B: usize = 8 * 1024;
-/// Values of C from which to write it does: 1 MiB, all of L2.
-const FAR_C: usize = 256 * 1024;
-
 /// Values of C from which its lines come from memory (8 MiB).
 const MEMORY: usize = 2 * 1024 * 1024;
 
@@ -43,12 +40,15 @@ impl<'a> Streaming<'a> {
     pub(super) fn of<S: Simd>(p: &'a Product<'a>) -> Option<Streaming<'a>> {
         let Rhs::Plain(b) = p.b else { return None };
         let starts = matches!(p.start, Start::Zero | Start::Bias(_) | Start::Scaled(1.0));
-        if !(p.n >= LONG && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) {
+        if !(p.n >= 4 * S::LANES && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) {
             return None;
         }
         let values = p.k.saturating_mul(p.n);
-        let rows =
-            if p.m <= most_rows::<S>(values) && values >= FAR_B { p.m } else { rows_of_few_steps::<S>(p)? };
+        let rows = if p.m <= most_rows::<S>(values) && values >= FAR_B && p.n >= LONG {
+            p.m
+        } else {
+            rows_of_few_steps::<S>(p)?
+        };
         // A plain update happens in the registers of a tile; here it would take a pass over the gradients.
         if let Finish::Descend(_) = split(p, true).0 {
             return None;
@@ -66,7 +66,7 @@ impl Body for Streaming<'_> {
         let rest = Rest::all(p.epilogue);
         let mut gradients = MaybeUninit::<[CacheLine; BLOCK / LINE]>::uninit();
         // A B that each of many rows passes once stays in L1 too.
-        let most = if p.m > rows && passes_once(p.k) { FAR_B / p.k } else { BLOCK };
+        let most = if p.m > rows && p.k <= STEPS { FAR_B / p.k } else { BLOCK };
         let block = (BLOCK / rows).min(most) / PANEL * PANEL;
         let far = p.k > 1 && p.m.saturating_mul(p.n) >= MEMORY && Core::current().asks_for_rows;
         for j in (0..p.n).step_by(block) {
@@ -75,7 +75,7 @@ impl Body for Streaming<'_> {
             while i < p.m {
                 let rows = rows.min(p.m - i);
                 // Rows that nothing comes between, one after the other.
-                let alone = rest.is_none() && p.k.is_power_of_two() && p.k <= most_steps::<S>(rows);
+                let alone = rest.is_none() && p.k <= most_steps::<S>(rows);
                 let height = if alone { (p.m - i) / rows * rows } else { rows };
                 let place = i as isize * p.c_row + j as isize;
                 let (c, c_row) = match rest {
@@ -83,12 +83,16 @@ impl Body for Streaming<'_> {
                     _ => (p.c.wrapping_offset(place), p.c_row),
                 };
                 let start = match p.start {
-                    Start::Bias(bias) => Begin { ptr: bias.wrapping_add(j), row: 0, vector: S::LANES },
-                    Start::Scaled(_) => Begin { ptr: c.cast_const(), row: c_row, vector: S::LANES },
-                    _ => Begin { ptr: ZEROS.as_ptr().cast(), row: 0, vector: 0 },
+                    Start::Bias(bias) => Some(Begin { ptr: bias.wrapping_add(j), row: 0 }),
+                    Start::Scaled(_) => Some(Begin { ptr: c, row: c_row }),
+                    _ => None,
                 };
                 let (a, b) = (p.a.at(i, 0), b.at(0, j));
-                let c_soon = if far { rows as isize * c_row } else { 0 };
+                let c_soon = if far {
+                    Some(rows as isize * c_row)
+                } else {
+                    (!Core::current().asks_for_rows).then_some(0)
+                };
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
                 unsafe { Pass { height, cols, times: 0, a, b, start, c, c_row, c_soon }.all(s, rows, p.k) };
                 let (at, shape) = (p.offset + place, (rows, cols));
@@ -127,12 +131,11 @@ impl Streaming<'_> {
     }
 }
 
-/// Where the chains of a pass begin: rows and vectors so far apart.
+/// Where the chains of a pass begin: rows so far apart.
 #[derive(Clone, Copy)]
 struct Begin {
     ptr: *const f32,
     row: isize,
-    vector: usize,
 }
 
 /// Steps of k for some rows of C: each adds a row of B times a value of A.
@@ -145,11 +148,12 @@ struct Pass {
     times: usize,
     a: Operand,
     b: Operand,
-    start: Begin,
+    /// Nothing where they begin at 0.
+    start: Option<Begin>,
     c: *mut f32,
     c_row: isize,
-    /// From a row of C to the one that is asked for: itself, or one that is next.
-    c_soon: isize,
+    /// From a row of C to the one whose lines are asked for meanwhile, if any are: itself, or one that is next.
+    c_soon: Option<isize>,
 }
 
 impl Pass {
@@ -161,7 +165,7 @@ impl Pass {
     unsafe fn all<S: Simd>(mut self, s: S, rows: usize, k: usize) {
         let mut left = k;
         while left > 0 {
-            let steps = most_steps::<S>(rows).min(1 << left.ilog2());
+            let steps = most_steps::<S>(rows).min(left);
             // The first goes on from where the chains begin, the others from C.
             self.times = if left == k { 1 } else { left / steps };
             // SAFETY: the caller's.
@@ -169,7 +173,7 @@ impl Pass {
             let done = self.times * steps;
             left -= done;
             (self.a, self.b) = (self.a.at(0, done), self.b.at(done, 0));
-            self.start = Begin { ptr: self.c, row: self.c_row, vector: S::LANES };
+            self.start = Some(Begin { ptr: self.c, row: self.c_row });
         }
     }
 }
@@ -199,18 +203,20 @@ impl<const ROWS: usize, const STEPS: usize> Body for PassBody<'_, ROWS, STEPS> {
                 macro_rules! vector {
                     ($j:expr, $left:expr) => {
                         let (b, c) = (b_steps.wrapping_add($j), c.wrapping_add($j));
-                        let from = start.ptr.wrapping_add($j / S::LANES * start.vector);
                         // A line of C is asked for now, not when it is its turn to be written: where it is long, and so far away.
-                        if const { S::LANES == LINE && ROWS == rows_at_once(STEPS) } {
+                        if let (true, Some(soon)) = (const { S::LANES == LINE && ROWS == rows_at_once(STEPS) }, c_soon) {
                             for i in 0..ROWS {
-                                s.prefetch(c.wrapping_offset(i as isize * c_row + c_soon));
+                                s.prefetch(c.wrapping_offset(i as isize * c_row + soon));
                             }
                         }
                         // SAFETY: so many columns are left in each row of B and C, and of where the chains begin.
                         unsafe {
                             let mut acc = [s.splat(0.0); ROWS];
-                            for i in 0..ROWS {
-                                acc[i] = load_up_to(s, from.wrapping_offset(i as isize * start.row), $left);
+                            // Asked here for each vector; the compiler asks once for all.
+                            if let Some(Begin { ptr, row }) = start {
+                                for i in 0..ROWS {
+                                    acc[i] = load_up_to(s, ptr.wrapping_add($j).wrapping_offset(i as isize * row), $left);
+                                }
                             }
                             for p in 0..STEPS {
                                 let b = load_up_to(s, b.wrapping_offset(p as isize * b_row), $left);
@@ -234,7 +240,9 @@ impl<const ROWS: usize, const STEPS: usize> Body for PassBody<'_, ROWS, STEPS> {
                 (a_steps, b_steps) = (a_steps.at(0, STEPS), b_steps.wrapping_offset(STEPS as isize * b_row));
             }
             (a, c) = (a.at(ROWS, 0), c.wrapping_offset(ROWS as isize * c_row));
-            start.ptr = start.ptr.wrapping_offset(ROWS as isize * start.row);
+            if let Some(Begin { ptr, row }) = &mut start {
+                *ptr = ptr.wrapping_offset(ROWS as isize * *row);
+            }
         }
     }
 }
@@ -261,19 +269,20 @@ fn most_rows<S: Simd>(values: usize) -> usize {
 #[inline(always)]
 fn most_steps<S: Simd>(rows: usize) -> usize {
     let registers = if S::TILE_ROWS <= 6 { 16 } else { 32 };
-    STEPS.min(1 << ((registers - 2 - rows) / rows).ilog2())
+    STEPS.min((registers - 2 - rows) / rows)
 }
 
 /// Rows that stream into C at once, if it has so few steps and rows so long that tiles do worse.
 #[inline(always)]
 fn rows_of_few_steps<S: Simd>(p: &Product) -> Option<usize> {
-    let far = p.m.saturating_mul(p.n) >= FAR_C;
-    if S::TILE_ROWS <= 6 {
-        (p.k <= STEPS && (far || p.n >= 2 * LONG)).then_some(1)
-    } else {
-        // Pairs take half as many reads of B; but to pass them twice takes longer than tiles do.
-        (passes_once(p.k) && (far || p.k < STEPS && p.n >= 4 * LONG)).then_some(rows_at_once(p.k))
-    }
+    // What a tile would do to its elements in registers takes a pass over each row here.
+    let long = match Rest::all(p.epilogue) {
+        None => (2 * S::LANES * p.k).clamp(4 * S::LANES, LONG),
+        Some(_) => 4 * LONG,
+    };
+    // Pairs take half as many reads of B, where their values of A find registers.
+    let rows = if S::TILE_ROWS <= 6 { 1 } else { rows_at_once(p.k) };
+    (p.k <= STEPS && p.n >= long).then_some(rows)
 }
 
 /// Rows that so few steps stream into at once, where vectors are lines.
@@ -282,13 +291,7 @@ const fn rows_at_once(steps: usize) -> usize {
     if steps > 1 { 2 } else { 1 }
 }
 
-/// Whether so many steps are those of one kernel, for one or two rows.
-#[inline(always)]
-fn passes_once(k: usize) -> bool {
-    k <= STEPS && k.is_power_of_two()
-}
-
-/// The kernel for `rows` rows, at most [`most_rows`], and `steps` steps, a power of two and at most [`most_steps`].
+/// The kernel for `rows` rows, at most [`most_rows`], and `steps` steps, at most [`most_steps`].
 fn kernel<S: Simd>(rows: usize, steps: usize) -> unsafe fn(S, &Pass) {
     macro_rules! by_shape {
         ($($rows:literal: $($steps:literal)+;)+) => {
@@ -299,8 +302,8 @@ fn kernel<S: Simd>(rows: usize, steps: usize) -> unsafe fn(S, &Pass) {
         };
     }
     if const { S::TILE_ROWS <= 6 } {
-        by_shape!(1: 1 2 4 8; 2: 1 2 4; 3: 1 2;)
+        by_shape!(1: 1 2 3 4 5 6 7 8; 2: 1 2 3 4 5 6; 3: 1 2 3;)
     } else {
-        by_shape!(1: 1 2 4 8; 2: 1 2 4 8; 3: 1 2 4 8; 4: 1 2 4;)
+        by_shape!(1: 1 2 3 4 5 6 7 8; 2: 1 2 3 4 5 6 7 8; 3: 1 2 3 4 5 6 7 8; 4: 1 2 3 4 5 6;)
     }
 }

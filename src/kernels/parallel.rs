@@ -67,12 +67,16 @@ fn run_alone(isa: Isa, product: &Product) {
     isa.dispatch(Serial(product));
 }
 
-/// A bound of [`Predict`]: one cycle for each of these. Most products need not be asked.
+/// A bound of [`Predict`]. Most products need not be asked.
 #[cfg(feature = "rayon")]
 #[inline(always)]
 fn most_cycles(product: &Product) -> f64 {
     let Product { m, n, k, .. } = *product;
-    m.saturating_mul(n).saturating_mul(k.saturating_add(1)).saturating_add(n.saturating_mul(k)) as f64
+    let muls = m.saturating_mul(n).saturating_mul(k);
+    // Vectors of at least half their lanes, or perhaps a single one.
+    let muls = if m.min(n) >= LINE { muls / 8 } else { muls };
+    let moved = m.saturating_mul(n).saturating_add(m.max(n).saturating_mul(k));
+    muls.saturating_add(moved) as f64
 }
 
 /// Runs a product that may be worth more than one thread.

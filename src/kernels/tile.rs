@@ -308,17 +308,16 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             for j in 0..NV {
                 from[j] = s.held(t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel));
             }
-            let mut left = t.k;
-            while left >= steps {
-                // Written out: these loops are too long for the compiler to keep the accumulators in registers.
-                macro_rules! eight {
-                    ($($j:literal)+) => {{
-                        // SAFETY: these columns exist for these steps.
-                        let columns = unsafe { [$(s.eight_columns(from[$j], t.b_panel)),+] };
-                        for g in 0..groups {
-                            a[g] = s.held(a[g]); // What is read of A for these is not kept for the next.
-                        }
-                        for p in 0..8 {
+            // Written out: these loops are too long for the compiler to keep the accumulators in registers.
+            macro_rules! eight {
+                ($first:ident; $($j:literal)+) => {{
+                    // SAFETY: these columns exist for these steps.
+                    let columns = unsafe { [$(s.eight_columns(from[$j], t.b_panel)),+] };
+                    for g in 0..groups {
+                        a[g] = s.held(a[g]); // What is read of A for these is not kept for the next.
+                    }
+                    for p in 0..8 {
+                        if p >= $first {
                             each_row!(i, {
                                 let av = a!(i, p);
                                 for (columns, j) in columns.iter().zip([$($j),+]) {
@@ -326,27 +325,39 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                                 }
                             });
                         }
-                    }};
-                }
-                if const { R::FOURS == 2 && S::LANES == LINE } {
-                    // Two at once, for as many values of A.
-                    eight!(0 1);
-                    if NV > 2 {
-                        eight!(2);
                     }
-                } else {
-                    for j in 0..NV {
-                        for four in 0..R::FOURS {
-                            // SAFETY: these columns exist for these steps.
-                            let columns = unsafe { s.columns(from[j].wrapping_add(4 * four), t.b_panel) };
-                            for p in 0..4 {
-                                each_row!(i, {
-                                    acc[i][j] = s.fma(a!(i, 4 * four + p), columns[p], acc[i][j]);
-                                });
+                }};
+            }
+            // So many steps of all columns, but for the first ones.
+            macro_rules! block {
+                ($first:expr) => {
+                    let first = $first;
+                    if const { R::FOURS == 2 && S::LANES == LINE } {
+                        // Two at once, for as many values of A.
+                        eight!(first; 0 1);
+                        if NV > 2 {
+                            eight!(first; 2);
+                        }
+                    } else {
+                        for j in 0..NV {
+                            for four in 0..R::FOURS {
+                                // SAFETY: these columns exist for these steps.
+                                let columns = unsafe { s.columns(from[j].wrapping_add(4 * four), t.b_panel) };
+                                for p in 0..4 {
+                                    if 4 * four + p >= first {
+                                        each_row!(i, {
+                                            acc[i][j] = s.fma(a!(i, 4 * four + p), columns[p], acc[i][j]);
+                                        });
+                                    }
+                                }
                             }
                         }
                     }
-                }
+                };
+            }
+            let mut left = t.k;
+            while left >= steps {
+                block!(0);
                 for j in 0..NV {
                     from[j] = s.held(from[j].wrapping_add(steps));
                 }
@@ -355,7 +366,17 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 }
                 left -= steps;
             }
-            if left > 0 {
+            if left > 0 && t.k > steps {
+                // Transposed together with those before, which are done.
+                let done = steps - left;
+                for j in 0..NV {
+                    from[j] = s.held(from[j].wrapping_sub(done));
+                }
+                for g in 0..groups {
+                    a[g] = s.held(a[g].wrapping_sub(done));
+                }
+                block!(done);
+            } else if left > 0 {
                 let mut rows = MaybeUninit::<[[CacheLine; 4]; LINE]>::uninit();
                 b = rows.as_mut_ptr().cast();
                 b_k = (NV * S::LANES) as isize;

@@ -218,8 +218,15 @@ impl<const ROWS: usize, const STEPS: usize> Body for PassBody<'_, ROWS, STEPS> {
                                     acc[i] = load_up_to(s, ptr.wrapping_add($j).wrapping_offset(i as isize * row), $left);
                                 }
                             }
+                            let mut b = b;
                             for p in 0..STEPS {
-                                let b = load_up_to(s, b.wrapping_offset(p as isize * b_row), $left);
+                                if p > 0 {
+                                    b = b.wrapping_offset(b_row);
+                                    if const { ROWS * STEPS >= 24 } {
+                                        b = s.held(b); // Or all of them are read first, into more registers than there are.
+                                    }
+                                }
+                                let b = load_up_to(s, b, $left);
                                 for i in 0..ROWS {
                                     acc[i] = s.fma(factors[i][p], b, acc[i]);
                                 }

@@ -73,7 +73,7 @@ fn run_alone(isa: Isa, product: &Product) {
 fn most_cycles(product: &Product) -> f64 {
     let Product { m, n, k, .. } = *product;
     let muls = m.saturating_mul(n).saturating_mul(k);
-    // Vectors of at least half their lanes, or perhaps a single one.
+    // Of 16 rows and columns, or more, vectors fill half of their lanes at least; of fewer, perhaps one.
     let muls = if m.min(n) >= LINE { muls / 8 } else { muls };
     let moved = m.saturating_mul(n).saturating_add(m.max(n).saturating_mul(k));
     muls.saturating_add(moved) as f64

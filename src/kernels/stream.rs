@@ -19,6 +19,8 @@ const STEPS: usize = 8;
 const ROWS: usize = 4;
 /// Columns from which rows are long pieces.
 const LONG: usize = 128;
+/// Vectors in a row that streams, at least.
+const VECTORS: usize = 4;
 /// Values of C that pass at once, which stay in L1 (16 KiB).
 const BLOCK: usize = 4096;
 /// Values of B from which to read it takes longer than the multiply-adds: all of L1.
@@ -40,7 +42,7 @@ impl<'a> Streaming<'a> {
     pub(super) fn of<S: Simd>(p: &'a Product<'a>) -> Option<Streaming<'a>> {
         let Rhs::Plain(b) = p.b else { return None };
         let starts = matches!(p.start, Start::Zero | Start::Bias(_) | Start::Scaled(1.0));
-        if !(p.n >= 4 * S::LANES && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) {
+        if !(p.n >= VECTORS * S::LANES && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) {
             return None;
         }
         let values = p.k.saturating_mul(p.n);
@@ -68,7 +70,8 @@ impl Body for Streaming<'_> {
         // A B that each of many rows passes once stays in L1 too.
         let most = if p.m > rows && p.k <= STEPS { FAR_B / p.k } else { BLOCK };
         let block = (BLOCK / rows).min(most) / PANEL * PANEL;
-        let far = p.k > 1 && p.m.saturating_mul(p.n) >= MEMORY && Core::current().asks_for_rows;
+        let asks = Core::current().asks_for_rows;
+        let far = p.k > 1 && p.m.saturating_mul(p.n) >= MEMORY && asks;
         for j in (0..p.n).step_by(block) {
             let cols = block.min(p.n - j);
             let mut i = 0;
@@ -88,11 +91,7 @@ impl Body for Streaming<'_> {
                     _ => None,
                 };
                 let (a, b) = (p.a.at(i, 0), b.at(0, j));
-                let c_soon = if far {
-                    Some(rows as isize * c_row)
-                } else {
-                    (!Core::current().asks_for_rows).then_some(0)
-                };
+                let c_soon = if far { Some(rows as isize * c_row) } else { (!asks).then_some(0) };
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
                 unsafe { Pass { height, cols, times: 0, a, b, start, c, c_row, c_soon }.all(s, rows, p.k) };
                 let (at, shape) = (p.offset + place, (rows, cols));
@@ -218,15 +217,15 @@ impl<const ROWS: usize, const STEPS: usize> Body for PassBody<'_, ROWS, STEPS> {
                                     acc[i] = load_up_to(s, ptr.wrapping_add($j).wrapping_offset(i as isize * row), $left);
                                 }
                             }
-                            let mut b = b;
+                            let mut from = b;
                             for p in 0..STEPS {
                                 if p > 0 {
-                                    b = b.wrapping_offset(b_row);
+                                    from = from.wrapping_offset(b_row);
                                     if const { ROWS * STEPS >= 24 } {
-                                        b = s.held(b); // Or all of them are read first, into more registers than there are.
+                                        from = s.held(from); // Or all of B is read first, into more registers than there are.
                                     }
                                 }
-                                let b = load_up_to(s, b, $left);
+                                let b = load_up_to(s, from, $left);
                                 for i in 0..ROWS {
                                     acc[i] = s.fma(factors[i][p], b, acc[i]);
                                 }
@@ -284,7 +283,7 @@ fn most_steps<S: Simd>(rows: usize) -> usize {
 fn rows_of_few_steps<S: Simd>(p: &Product) -> Option<usize> {
     // What a tile would do to its elements in registers takes a pass over each row here.
     let long = match Rest::all(p.epilogue) {
-        None => (2 * S::LANES * p.k).clamp(4 * S::LANES, LONG),
+        None => (2 * S::LANES * p.k).clamp(VECTORS * S::LANES, LONG),
         Some(_) => 4 * LONG,
     };
     // Pairs take half as many reads of B, where their values of A find registers.

@@ -18,7 +18,8 @@ pub(crate) struct Core {
     /// Whether a block of A is copied where lines of one tile share a set of L1. 12 ways hold one for each row of a tile, and with two
     /// threads the copies cost 2 to 7 %; the Xeon, whose L1 has as many, has not been measured without them.
     pub copies_a: bool,
-    /// Whether rows that stream into a C beyond L3 wait for its lines, unless they are asked for by the rows before.
+    /// Whether rows that stream into a C beyond L3 wait for its lines, unless they are asked for by the rows before, and lose by asking
+    /// for lines that are nearer. Others ask for each line just before it is written.
     pub asks_for_rows: bool,
 }
 

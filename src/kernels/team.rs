@@ -4,6 +4,9 @@
 //! asleep. So they are woken once, by the leader on its way into the first phase, and watch for the next one until the leader
 //! is done, and for a while longer: mostly it soon begins with the next step. It never waits for one that has not come: it
 //! works on all parts itself, and only those begun elsewhere must end.
+//!
+//! Work too short to wake anybody for may come again and again. How long it will go on nobody knows; so threads are woken when
+//! they would already have saved what waking them takes, and what that costs is at most doubled.
 
 use std::cell::Cell;
 use std::ptr;
@@ -27,7 +30,7 @@ const LINGER: Duration = Duration::from_micros(100);
 const LOOKS: usize = 100;
 
 thread_local! {
-    static LEADER: Leader = Leader { team: Arc::new(Team::new()), threads: Cell::new(0) };
+    static LEADER: Leader = Leader { team: Arc::new(Team::new()), threads: Cell::new(0), missed: Cell::default() };
 }
 
 /// Threads with work that others could share.
@@ -42,6 +45,14 @@ struct Leader {
     team: Arc<Team>,
     /// How many may take part, this one included; 0 while it does not lead.
     threads: Cell<usize>,
+    missed: Cell<Missed>,
+}
+
+/// Cycles that one more thread would have saved since then, had it been awake.
+#[derive(Clone, Copy, Default)]
+struct Missed {
+    cycles: f64,
+    since: Option<Instant>,
 }
 
 /// Runs `f`, which is predicted to take so many cycles alone, with as many threads at hand as are worth it for what it shares:
@@ -74,7 +85,14 @@ pub(crate) fn lead_through<R>(threads: usize, most: usize, f: impl FnOnce() -> R
 
 /// Threads that this one leads, as far as they are worth it for work that takes so many cycles alone; itself at least.
 pub(crate) fn worth(cycles: f64) -> usize {
-    LEADER.with(|leader| leader.threads.get()).min((cycles / WORTH_AWAKE) as usize).max(1)
+    let worth = (cycles / WORTH_AWAKE) as usize;
+    LEADER.with(|leader| {
+        let threads = leader.threads.get();
+        if (1..worth).contains(&threads) {
+            leader.miss(cycles / threads as f64 - cycles / (threads + 1) as f64);
+        }
+        threads.min(worth).max(1)
+    })
 }
 
 /// Runs all parts, on this thread and on those that it leads.
@@ -96,9 +114,30 @@ impl Leader {
         let worth = (cycles / WORTH) as usize;
         // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
         let woken = if worth < 2 { 1 } else { worth.min(rayon::current_num_threads()) };
-        let watching = self.team.crew.0.watching.load(Ordering::Relaxed);
-        let awake = (1 + watching).min((cycles / WORTH_AWAKE) as usize);
-        (woken.max(awake).min(most), most)
+        let here = 1 + self.team.crew.0.watching.load(Ordering::Relaxed);
+        let worth_awake = (cycles / WORTH_AWAKE) as usize;
+        let threads = woken.max(here.min(worth_awake));
+        if threads < worth_awake.min(most) && self.has_missed() {
+            // It will be here for what comes after this.
+            self.call((threads + 1).min(rayon::current_num_threads()));
+        }
+        (threads.min(most), most)
+    }
+
+    /// Takes note of cycles that one more thread would have saved.
+    fn miss(&self, cycles: f64) {
+        let Missed { cycles: before, since } = self.missed.get();
+        self.missed.set(Missed { cycles: before + cycles, since: since.or_else(|| Some(Instant::now())) });
+    }
+
+    /// Whether there were so many within so short a time that waking it is worth it for what will come.
+    fn has_missed(&self) -> bool {
+        let missed = self.missed.get();
+        if missed.cycles < WAKE {
+            return false;
+        }
+        self.missed.take();
+        missed.since.is_some_and(|since| since.elapsed() < LINGER)
     }
 
     fn set(&self, threads: usize, most: usize) {
@@ -145,22 +184,27 @@ struct Crew {
     working: AtomicUsize,
 }
 
-/// Shared work: parts, each of which somebody takes.
+/// Shared work: parts, each of which somebody takes: the leader the first, others the last. What a part reads is likely to be in
+/// the cache of whoever had it before.
 struct Job<'a> {
-    next: Padded<AtomicUsize>,
+    taken: Padded<AtomicUsize>,
+    /// How many the others have taken.
+    last: Padded<AtomicUsize>,
     parts: usize,
     run: &'a (dyn Fn(usize) + Sync),
 }
 
 impl Job<'_> {
     /// Takes parts until none is left.
-    fn work(&self) {
-        loop {
-            let part = self.next.0.fetch_add(1, Ordering::Relaxed);
-            if part >= self.parts {
-                return;
+    fn work(&self, leads: bool) {
+        let mut first = 0;
+        while self.taken.0.fetch_add(1, Ordering::Relaxed) < self.parts {
+            if leads {
+                (self.run)(first);
+                first += 1;
+            } else {
+                (self.run)(self.parts - 1 - self.last.0.fetch_add(1, Ordering::Relaxed));
             }
-            (self.run)(part);
         }
     }
 }
@@ -202,11 +246,12 @@ impl Team {
             }
         }
         let Padded(board) = &self.board;
-        let job = Job { next: Padded(AtomicUsize::new(0)), parts, run };
+        let zero = || Padded(AtomicUsize::new(0));
+        let job = Job { taken: zero(), last: zero(), parts, run };
         board.job.store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
         board.turn.fetch_add(1, Ordering::SeqCst);
         let _close = Close(self);
-        job.work();
+        job.work(true);
     }
 
     /// Takes part in every job, until the leader has not led for long or may have fewer.
@@ -222,7 +267,7 @@ impl Team {
                     // SAFETY: the job is on the stack of the leader, in `share`, which closes the turn and then waits until
                     // nobody is working before it returns. The turn was still open after this thread was counted in, and
                     // all of this is in one order: so the leader will see it counted.
-                    unsafe { &*board.job.load(Ordering::Relaxed) }.work();
+                    unsafe { &*board.job.load(Ordering::Relaxed) }.work(false);
                 }
                 (seen, looks, idle) = (turn, 0, None);
             } else if most > 0 {
@@ -330,6 +375,45 @@ mod tests {
             }
         });
         assert!(begin.elapsed() < Duration::from_secs(20), "they waited for the leader");
+    }
+
+    /// Threads called for by this one's team that have not left.
+    fn called() -> usize {
+        LEADER.with(|leader| leader.team.crew.0.called.load(Ordering::Relaxed))
+    }
+
+    /// Work of so many cycles that others could share, in phases of so many.
+    fn work(cycles: f64, phase: f64) {
+        lead(cycles, || worth(phase));
+    }
+
+    #[test]
+    fn short_work_calls_others_when_it_comes_often() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");
+        pool.install(|| {
+            let begin = Instant::now();
+            // Four times are enough, unless something else has this core in between, or leads.
+            while cores() > 1 && called() == 0 {
+                assert!(begin.elapsed() < Duration::from_secs(20), "nobody was called");
+                work(WAKE / 2.0, WAKE / 2.0);
+            }
+        });
+    }
+
+    #[test]
+    fn short_work_calls_nobody_when_it_comes_rarely_or_is_not_shared() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");
+        pool.install(|| {
+            for _ in 0..20 {
+                work(WAKE / 2.0, WAKE / 2.0);
+                assert_eq!(called(), 0, "for work that is far apart");
+                std::thread::sleep(LINGER);
+            }
+            for _ in 0..1000 {
+                work(WAKE / 2.0, WORTH_AWAKE);
+            }
+            assert_eq!(called(), 0, "for phases that are too short");
+        });
     }
 
     #[test]

@@ -152,23 +152,45 @@ impl Body for Serial<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let mut p = self.0;
+        let p = self.0;
         // SAFETY: the contract of `Serial` is that of `one_tile`.
         if unsafe { one_tile(s, p) } {
             return;
         }
-        let swapped;
+        // Most products are none of these: they need not be read by way of a pointer to what they might have become.
         if let (Rhs::Plain(b), true) = (p.b, p.is_swapped::<S>()) {
-            swapped = p.swapped(b);
-            p = &swapped;
-        } else if let Some((whole, tail)) = p.without_tail::<S>() {
+            return s.run_outlined(Swapped(&p.swapped(b)));
+        }
+        if let Some((whole, tail)) = p.without_tail::<S>() {
             s.run_outlined(Oriented(&whole));
             return s.run_outlined(Oriented(&tail));
         }
-        if p.n <= S::Half::LANES && S::Half::LANES < S::LANES {
+        if is_half::<S>(p) {
             s.half().run_outlined(Oriented(p));
         } else {
             Oriented(p).call(s);
+        }
+    }
+}
+
+/// Whether its columns fit into half a vector.
+#[inline(always)]
+fn is_half<S: Simd>(p: &Product) -> bool {
+    p.n <= S::Half::LANES && S::Half::LANES < S::LANES
+}
+
+/// A product whose operands have changed places.
+struct Swapped<'a>(&'a Product<'a>);
+
+impl Body for Swapped<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        if is_half::<S>(self.0) {
+            s.half().run_outlined(Oriented(self.0));
+        } else {
+            s.run_outlined(Oriented(self.0));
         }
     }
 }

@@ -142,6 +142,26 @@ fn batches_larger_than_memory() {
     batch_refused(Loss::Mse, "more elements than can be addressed", x, targets);
 }
 
+/// The first layer has memory for them, the second has not.
+#[test]
+fn batches_that_fit_some_layers_only() {
+    let (rows, outputs) = (1 << 23, 1 << 22);
+    let model = mlp(1, &[(1, Activation::Tanh), (outputs, Activation::Identity)], 1);
+    let mut met = Trainer::new(model, Loss::Mse, Sgd::new(0.1)).unwrap();
+    let mut twin = met.clone();
+    let (x, t) = ([0.5, -0.25], vec![0.5; outputs]);
+    let batch = |rows| MatRef::strided(&x, rows, 1, 0, 1).unwrap();
+    let targets = |rows| Targets::Values(MatRef::strided(&t, rows, outputs, 0, 1).unwrap());
+    let mut both = |met: &mut Trainer| {
+        assert_eq!(met.step(batch(2), targets(2)).unwrap(), twin.step(batch(2), targets(2)).unwrap());
+    };
+    both(&mut met);
+    let error = met.step(batch(rows), targets(rows)).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    both(&mut met);
+    assert_eq!(bits(met.model()), bits(twin.model()));
+}
+
 #[test]
 fn probabilities_outside_their_range() {
     let x = view(&X, 2, 3);

@@ -115,7 +115,7 @@ impl Pass {
         loss.check_shape(op, rows, outputs, targets)?;
         let checks = profile::enter(Phase::Checks, None);
         // Before the data is read: a view that repeats a row by a stride of 0 may be larger than memory.
-        self.resize(op, model, loss, at_once)?;
+        self.fit(op, model, loss, at_once)?;
         let values = match targets {
             Targets::Values(view) if view.contiguous().is_none() => outputs,
             _ => 0,
@@ -138,9 +138,7 @@ impl Pass {
         before: f64,
     ) -> Result<Measured> {
         let (op, isa, rows) = (caller.op, Isa::try_current()?, x.rows());
-        if rows != self.rows {
-            self.resize(op, model, loss, rows)?;
-        }
+        self.fit(op, model, loss, rows)?;
         self.forward(isa, model, x);
         let scope = profile::enter(Phase::Loss, None);
         let outputs = model.outputs();
@@ -278,8 +276,13 @@ impl Pass {
         (self.saved.iter().map(layer).sum(), rest)
     }
 
-    /// Makes the buffers fit so many rows.
-    fn resize(&mut self, op: &'static str, model: &Mlp, loss: Loss, rows: usize) -> Result<()> {
+    /// Makes the buffers fit so many rows of a model and a loss, which are always the same. For as many as before there is
+    /// nothing to do, which for a tiny network would take a tenth of a step.
+    fn fit(&mut self, op: &'static str, model: &Mlp, loss: Loss, rows: usize) -> Result<()> {
+        if rows == self.rows {
+            return Ok(());
+        }
+        self.rows = 0; // An error on the way leaves buffers that fit no number of rows.
         let layers = model.layers();
         self.saved.resize_with(layers.len(), Saved::default);
         for (n, (layer, Saved { z, y, delta, .. })) in layers.iter().zip(&mut self.saved).enumerate() {

@@ -9,7 +9,7 @@ use crate::simd::Simd;
 // In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,
 // one that is transposed between the multiply-adds (if there are few of them), and one of C that is transposed.
 const HALF: f64 = 0.8;
-const MOVE_B: f64 = 0.4;
+pub(super) const MOVE_B: f64 = 0.4;
 const TURN_B: f64 = 0.2;
 const MOVE_C: f64 = 1.0;
 /// The same for a value that comes from beyond L2, or goes there.

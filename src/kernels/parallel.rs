@@ -9,6 +9,7 @@ use super::meter;
 use super::short::Tiny;
 #[cfg(feature = "rayon")]
 use super::{
+    cost::MOVE_B,
     gemm::Rhs,
     pack::{Pack, packed_len},
     scratch::{self, Use},
@@ -21,12 +22,22 @@ use crate::simd::Isa;
 #[cfg(feature = "rayon")]
 use crate::simd::{Body, Core, Simd};
 
-/// Parts for each thread: the others take over from one that wakes late, or that has no core to itself.
+/// Parts for so many threads: the others take over from one that wakes late, or that has no core to itself. Of two, each takes its
+/// own half, and two parts each do for that.
 #[cfg(feature = "rayon")]
-const PARTS: usize = 4;
+fn parts_for(threads: usize) -> usize {
+    if threads == 2 { 4 } else { 4 * threads }
+}
+
 /// Cycles for a value of A or B that comes from a cache further away than L2.
 #[cfg(feature = "rayon")]
 const FETCH: f64 = 0.4;
+/// Cycles that one more phase takes, for those who wait and those who are late.
+#[cfg(feature = "rayon")]
+const PHASE: f64 = 3000.0;
+/// Values of a transposed B (256 KiB) up to which it matters who packs it.
+#[cfg(feature = "rayon")]
+const OWN: usize = 64 * 1024;
 /// Steps of k up to which C is shared by whole rows.
 #[cfg(feature = "rayon")]
 const FEW_STEPS: usize = 8;
@@ -147,7 +158,7 @@ fn pack(isa: Isa, product: &Product, threads: usize, out: &mut [f32]) {
 
     let Product { n, k, .. } = *product;
     let out = Out(out[..packed_len(k, n)].as_mut_ptr());
-    let cols = n.div_ceil(PARTS * threads).next_multiple_of(PANEL);
+    let cols = n.div_ceil(parts_for(threads)).next_multiple_of(PANEL);
     team::share(n.div_ceil(cols), &|part| {
         let Rhs::Plain(b) = product.b else { unreachable!("what is packed is not packed again") };
         let (out, col) = (&out, part * cols);
@@ -160,11 +171,11 @@ fn pack(isa: Isa, product: &Product, threads: usize, out: &mut [f32]) {
     });
 }
 
-/// Rows and columns of the parts of C, some [`PARTS`] for each thread, that take the least time.
+/// Rows and columns of the parts of C, about [`parts_for`] the threads, that take the least time.
 #[cfg(feature = "rayon")]
 fn grid(product: &Product, threads: usize) -> (usize, usize) {
     let Product { m, n, k, .. } = *product;
-    let parts = PARTS * threads;
+    let parts = parts_for(threads);
     let of = |down: usize| {
         let across = parts / down;
         (m.div_ceil(down), n.div_ceil(across).next_multiple_of(PANEL).min(n))
@@ -176,12 +187,27 @@ fn grid(product: &Product, threads: usize) -> (usize, usize) {
     // Where A is transposed, each part copies its rows, on most cores.
     let copies = product.a.col != 1 && Core::current().copies_a;
     let fetch_a = if copies { FETCH + COPY } else { FETCH };
+    // A transposed B is packed by each part that has all rows of its columns, or else by all together: then the threads wait for
+    // each other once more, and read from the other's caches what it has packed. (Of a large one, reading outweighs all that.)
+    let small = matches!(product.b, Rhs::Plain(b) if b.col != 1) && n.saturating_mul(k) <= OWN;
     let cycles = |(rows, cols): (usize, usize)| {
-        let turns = (m.div_ceil(rows) * n.div_ceil(cols)).div_ceil(threads);
+        let (down, across) = (m.div_ceil(rows), n.div_ceil(cols));
+        // A last part that is left for one thread may be a small one.
+        let turns = match down * across % threads {
+            1 => ((m - (down - 1) * rows) * (n - (across - 1) * cols)) as f64 / (rows * cols) as f64,
+            left => left.min(1) as f64,
+        } + (down * across / threads) as f64;
+        let packing = match small {
+            false => 0.0,
+            true if rows == m => MOVE_B * turns * (cols * k) as f64,
+            true => PHASE + (MOVE_B / threads as f64 + FETCH) * (n * k) as f64,
+        };
         let (rows, cols, k) = (rows as f64, cols as f64, k as f64);
-        turns as f64 * (rows * cols * (k / 16.0 + FETCH) + (fetch_a * rows + FETCH * cols) * k)
+        turns * (rows * cols * (k / 16.0 + FETCH) + (fetch_a * rows + FETCH * cols) * k) + packing
     };
-    let ways = (1..=parts).filter(|down| parts.is_multiple_of(*down)).map(of);
+    // One part for each thread: whoever is late has not missed much.
+    let own = small.then(|| (m, n.div_ceil(threads).next_multiple_of(LINE).min(n)));
+    let ways = (1..=parts).filter(|down| parts.is_multiple_of(*down)).map(of).chain(own);
     ways.min_by(|one, other| cycles(*one).total_cmp(&cycles(*other))).unwrap_or((m, n))
 }
 
@@ -221,10 +247,11 @@ pub(super) fn spans(values: usize, cycles: f64, run: &(dyn Fn(Range<usize>) + Sy
     {
         let cycles = cycles * values as f64;
         team::lead(cycles, || {
-            let parts = PARTS * team::worth(cycles);
-            if parts <= PARTS {
+            let threads = team::worth(cycles);
+            if threads == 1 {
                 return run(0..values);
             }
+            let parts = parts_for(threads);
             let span = values.div_ceil(parts).next_multiple_of(LINE);
             let of = |part: usize| part * span..values.min((part + 1) * span);
             team::share(values.div_ceil(span), &|part| run(of(part)));

@@ -24,6 +24,8 @@ const WORTH: f64 = 0.6 * WAKE;
 const WORTH_AWAKE: f64 = 10_000.0;
 /// Below so many cycles, one thread is enough, whatever the others do.
 pub(super) const ALONE: f64 = 2.0 * WORTH_AWAKE;
+/// Cycles that one more thread would have to save without another leader being met, until it counts what it saves again.
+const CROWDED: f64 = 10.0 * WAKE;
 /// How long a thread watches a leader that does not lead: about as long as waking it again takes.
 const LINGER: Duration = Duration::from_micros(100);
 /// Looks at what the others do, until a thread offers its core to somebody else between them.
@@ -63,7 +65,9 @@ pub(crate) fn lead<R>(cycles: f64, f: impl FnOnce() -> R) -> R {
     }
     let _busy = Counted::new(&BUSY.0);
     let (threads, most) = LEADER.with(|leader| leader.plan(cycles));
-    lead_through(threads, most, f)
+    let result = lead_through(threads, most, f);
+    LEADER.with(Leader::look_around);
+    result
 }
 
 /// Runs `f` with up to so many threads at hand; others that watch still may stay if there are then at most `most`.
@@ -107,10 +111,21 @@ fn cores() -> usize {
 }
 
 impl Leader {
+    /// How many threads lead just now, this one included. What they have to share they would take from each other: if there are
+    /// others, nobody is missed for a while.
+    fn look_around(&self) -> usize {
+        let leaders = BUSY.0.load(Ordering::Relaxed).max(1);
+        if leaders > 1 {
+            // (Before and after each work: of two leaders that take turns, one might meet the other only then.)
+            self.missed.set(Missed { cycles: -CROWDED, since: None });
+        }
+        leaders
+    }
+
     /// How many threads are worth it for work that takes so many cycles alone, and how many there may be.
     fn plan(&self, cycles: f64) -> (usize, usize) {
         // There are other threads like this one, and cores for all.
-        let most = (cores() / BUSY.0.load(Ordering::Relaxed).max(1)).max(1);
+        let most = (cores() / self.look_around()).max(1);
         let worth = (cycles / WORTH) as usize;
         // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
         let woken = if worth < 2 { 1 } else { worth.min(rayon::current_num_threads()) };
@@ -413,6 +428,38 @@ mod tests {
                 work(WAKE / 2.0, WORTH_AWAKE);
             }
             assert_eq!(called(), 0, "for phases that are too short");
+        });
+    }
+
+    #[test]
+    fn short_work_calls_nobody_beside_another_leader() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");
+        let (leads, done) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+        let come = |flag: &AtomicUsize| {
+            while flag.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                lead(ALONE, || {
+                    leads.store(1, Ordering::Relaxed);
+                    come(done);
+                });
+                leads.store(0, Ordering::Relaxed);
+            });
+            pool.install(|| {
+                come(leads);
+                (0..100).for_each(|_| work(WAKE / 2.0, WAKE / 2.0));
+                let called_beside = called();
+                done.store(1, Ordering::Relaxed);
+                assert_eq!(called_beside, 0, "beside it");
+                while leads.load(Ordering::Relaxed) > 0 {
+                    std::thread::yield_now();
+                }
+                (0..10).for_each(|_| work(WAKE / 2.0, WAKE / 2.0));
+                assert_eq!(called(), 0, "soon after it");
+            });
         });
     }
 

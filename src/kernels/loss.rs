@@ -2,12 +2,21 @@
 //!
 //! The derivative is that of the loss *summed* over the batch: the mean is taken once, at the update.
 
-use super::math;
+use std::ops::Range;
+use std::slice;
+
 use super::vector::{MOST_LANES, lanes, read, write};
+use super::{math, parallel};
 use crate::simd::{Body, Isa, Simd};
+
+/// Cycles for a logit, in vectors of 16.
+const SOFTMAX: f64 = 2.0;
 
 /// A loss that looks at one output and one target at a time: the term and its derivative.
 pub(crate) trait ElementLoss {
+    /// Cycles for an element, in vectors of 16.
+    const CYCLES: f64;
+
     fn at<S: Simd>(s: S, y: S::V, t: S::V) -> (S::V, S::V);
 }
 
@@ -15,6 +24,8 @@ pub(crate) trait ElementLoss {
 pub(crate) struct Mse;
 
 impl ElementLoss for Mse {
+    const CYCLES: f64 = 0.5;
+
     #[inline(always)]
     fn at<S: Simd>(s: S, y: S::V, t: S::V) -> (S::V, S::V) {
         let d = s.sub(y, t);
@@ -26,6 +37,8 @@ impl ElementLoss for Mse {
 pub(crate) struct Bce;
 
 impl ElementLoss for Bce {
+    const CYCLES: f64 = 3.0;
+
     #[inline(always)]
     fn at<S: Simd>(s: S, y: S::V, t: S::V) -> (S::V, S::V) {
         let (one, least) = (s.splat(1.0), s.splat(-100.0));
@@ -43,6 +56,8 @@ impl ElementLoss for Bce {
 pub(crate) struct BceWithLogits;
 
 impl ElementLoss for BceWithLogits {
+    const CYCLES: f64 = 3.0;
+
     #[inline(always)]
     fn at<S: Simd>(s: S, z: S::V, t: S::V) -> (S::V, S::V) {
         let zero = s.splat(0.0);
@@ -54,8 +69,34 @@ impl ElementLoss for BceWithLogits {
     }
 }
 
+/// Runs `run` for all terms and derivatives, of which each term has equally many, by spans of terms: on several threads where that
+/// is worth it.
+fn by_spans(
+    terms: &mut [f32],
+    delta: &mut [f32],
+    cycles: f64,
+    run: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
+) {
+    /// Where they go.
+    struct Out(*mut f32, *mut f32);
+    // SAFETY: each span is written by whoever takes it, and nobody takes it twice.
+    unsafe impl Sync for Out {}
+
+    let (len, each) = (terms.len(), delta.len() / terms.len().max(1));
+    let out = Out(terms.as_mut_ptr(), delta.as_mut_ptr());
+    parallel::spans(len, cycles * each as f64, &|span| {
+        let out = &out;
+        // SAFETY: the span is within the terms, `each` derivatives for each are there, and spans do not overlap.
+        let (terms, delta) = unsafe {
+            let terms = slice::from_raw_parts_mut(out.0.add(span.start), span.len());
+            (terms, slice::from_raw_parts_mut(out.1.add(span.start * each), span.len() * each))
+        };
+        run(span, terms, delta);
+    });
+}
+
 struct Elements<'a, L> {
-    loss: L,
+    loss: &'a L,
     y: &'a [f32],
     t: &'a [f32],
     terms: &'a mut [f32],
@@ -79,7 +120,7 @@ impl<L: ElementLoss> Body for Elements<'_, L> {
 }
 
 /// The terms and derivatives of an element loss. All slices are equally long.
-pub(crate) fn elements<L: ElementLoss>(
+pub(crate) fn elements<L: ElementLoss + Sync>(
     isa: Isa,
     loss: L,
     y: &[f32],
@@ -91,7 +132,9 @@ pub(crate) fn elements<L: ElementLoss>(
         t.len() == y.len() && terms.len() == y.len() && delta.len() == y.len(),
         "outputs, targets, terms and derivatives are equally many"
     );
-    isa.dispatch(Elements { loss, y, t, terms, delta });
+    by_spans(terms, delta, L::CYCLES, |span, terms, delta| {
+        isa.dispatch(Elements { loss: &loss, y: &y[span.clone()], t: &t[span], terms, delta });
+    });
 }
 
 struct CrossEntropy<'a> {
@@ -231,5 +274,9 @@ pub(crate) fn cross_entropy(
         !classes.is_empty() && terms.len() == classes.len() && delta.len() == logits.len(),
         "a row of logits and derivatives, a class and a term for each sample"
     );
-    isa.dispatch(CrossEntropy { smoothing, logits, classes, terms, delta });
+    let n = logits.len() / classes.len();
+    by_spans(terms, delta, SOFTMAX, |span, terms, delta| {
+        let logits = &logits[span.start * n..span.end * n];
+        isa.dispatch(CrossEntropy { smoothing, logits, classes: &classes[span], terms, delta });
+    });
 }

@@ -45,8 +45,34 @@ fn steps(optimizer: Optimizer, clip: Clip) -> Result<Vec<f32>> {
     Ok(results)
 }
 
+/// Losses of so many outputs that threads share them.
+fn losses() -> Result<Vec<f32>> {
+    let (batch, outputs) = (1301, 40);
+    let (x, classes) = (numbers(batch * 3), (0..batch as u32).map(|i| i % 40).collect::<Vec<_>>());
+    let values: Vec<f32> = numbers(batch * outputs).iter().map(|value| value.abs().fract()).collect();
+    let mut results = Vec::new();
+    for (loss, last) in [
+        (Loss::CrossEntropy { label_smoothing: 0.1 }, Activation::Identity),
+        (Loss::Mse, Activation::Identity),
+        (Loss::Bce, Activation::Sigmoid),
+        (Loss::BceWithLogits, Activation::Identity),
+    ] {
+        let targets = match loss {
+            Loss::CrossEntropy { .. } => Targets::Classes(&classes),
+            _ => Targets::Values(MatRef::new(&values, batch, outputs)?),
+        };
+        let mlp = Mlp::builder(3).layer(outputs, last).seed(1).build()?;
+        let mut trainer = Trainer::new(mlp, loss, Sgd::new(0.1))?;
+        results.push(trainer.step(MatRef::new(&x, batch, 3)?, targets)?);
+        let (weights, biases) = trainer.model().layers()[0].parts();
+        results.extend(weights.iter().chain(biases));
+    }
+    Ok(results)
+}
+
 fn everything() -> Result<Vec<u32>> {
     let mut results = products()?;
+    results.extend(losses()?);
     for optimizer in [Sgd::new(0.1).into(), Sgd::new(0.1).momentum(0.9).into(), Adam::new(0.01).into()] {
         for clip in [Clip::None, Clip::GlobalNorm(0.5)] {
             results.extend(steps(optimizer, clip)?);

@@ -6,7 +6,7 @@
 //! works on all parts itself, and only those begun elsewhere must end.
 //!
 //! Work too short to wake anybody for may come again and again. How long it will go on nobody knows; so threads are woken when
-//! they would already have saved what waking them takes, and what that costs is at most doubled.
+//! they would already have saved what waking them takes, which never costs more than twice what knowing it would.
 
 use std::cell::Cell;
 use std::ptr;

@@ -159,7 +159,12 @@ impl Body for Serial<'_> {
         }
         // Most products are none of these: they need not be read by way of a pointer to what they might have become.
         if let (Rhs::Plain(b), true) = (p.b, p.is_swapped::<S>()) {
-            return s.run_outlined(Swapped(&p.swapped(b)));
+            let swapped = Oriented(&p.swapped(b));
+            return if is_half::<S>(swapped.0) {
+                s.half().run_outlined(swapped)
+            } else {
+                s.run_outlined(swapped)
+            };
         }
         if let Some((whole, tail)) = p.without_tail::<S>() {
             s.run_outlined(Oriented(&whole));
@@ -177,22 +182,6 @@ impl Body for Serial<'_> {
 #[inline(always)]
 fn is_half<S: Simd>(p: &Product) -> bool {
     p.n <= S::Half::LANES && S::Half::LANES < S::LANES
-}
-
-/// A product whose operands have changed places.
-struct Swapped<'a>(&'a Product<'a>);
-
-impl Body for Swapped<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        if is_half::<S>(self.0) {
-            s.half().run_outlined(Oriented(self.0));
-        } else {
-            s.run_outlined(Oriented(self.0));
-        }
-    }
 }
 
 /// A product whose operands have their roles.

@@ -2,11 +2,12 @@
 //!
 //! The derivative is that of the loss *summed* over the batch: the mean is taken once, at the update.
 
+use std::marker::PhantomData;
 use std::ops::Range;
-use std::slice;
 
+use super::math;
+use super::parallel::{Shared, spans};
 use super::vector::{MOST_LANES, lanes, read, write};
-use super::{math, parallel};
 use crate::simd::{Body, Isa, Simd};
 
 /// Cycles for a logit, in vectors of 16.
@@ -77,26 +78,18 @@ fn by_spans(
     cycles: f64,
     run: impl Fn(Range<usize>, &mut [f32], &mut [f32]) + Sync,
 ) {
-    /// Where they go.
-    struct Out(*mut f32, *mut f32);
-    // SAFETY: each span is written by whoever takes it, and nobody takes it twice.
-    unsafe impl Sync for Out {}
-
     let (len, each) = (terms.len(), delta.len() / terms.len().max(1));
-    let out = Out(terms.as_mut_ptr(), delta.as_mut_ptr());
-    parallel::spans(len, cycles * each as f64, &|span| {
-        let out = &out;
-        // SAFETY: the span is within the terms, `each` derivatives for each are there, and spans do not overlap.
-        let (terms, delta) = unsafe {
-            let terms = slice::from_raw_parts_mut(out.0.add(span.start), span.len());
-            (terms, slice::from_raw_parts_mut(out.1.add(span.start * each), span.len() * each))
-        };
+    let (terms, delta) = (Shared::new(terms), Shared::new(delta));
+    spans(len, cycles * each as f64, &|span| {
+        // SAFETY: spans do not overlap, nor do the derivatives for their terms, and each span is run once.
+        let (terms, delta) =
+            unsafe { (terms.part(span.clone()), delta.part(span.start * each..span.end * each)) };
         run(span, terms, delta);
     });
 }
 
 struct Elements<'a, L> {
-    loss: &'a L,
+    loss: PhantomData<L>,
     y: &'a [f32],
     t: &'a [f32],
     terms: &'a mut [f32],
@@ -108,7 +101,6 @@ impl<L: ElementLoss> Body for Elements<'_, L> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let _ = self.loss;
         let mut i = 0;
         while i < self.y.len() {
             let (term, delta) = L::at(s, read(s, self.y, i), read(s, self.t, i));
@@ -120,20 +112,13 @@ impl<L: ElementLoss> Body for Elements<'_, L> {
 }
 
 /// The terms and derivatives of an element loss. All slices are equally long.
-pub(crate) fn elements<L: ElementLoss + Sync>(
-    isa: Isa,
-    loss: L,
-    y: &[f32],
-    t: &[f32],
-    terms: &mut [f32],
-    delta: &mut [f32],
-) {
+pub(crate) fn elements<L: ElementLoss>(isa: Isa, y: &[f32], t: &[f32], terms: &mut [f32], delta: &mut [f32]) {
     assert!(
         t.len() == y.len() && terms.len() == y.len() && delta.len() == y.len(),
         "outputs, targets, terms and derivatives are equally many"
     );
     by_spans(terms, delta, L::CYCLES, |span, terms, delta| {
-        isa.dispatch(Elements { loss: &loss, y: &y[span.clone()], t: &t[span], terms, delta });
+        isa.dispatch(Elements { loss: PhantomData::<L>, y: &y[span.clone()], t: &t[span], terms, delta });
     });
 }
 

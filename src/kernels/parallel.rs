@@ -2,6 +2,7 @@
 //!
 //! Threads split C, never a sum over k: how many there are cannot change a bit.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::gemm::{Product, Serial};
@@ -149,24 +150,17 @@ fn split(isa: Isa, product: &Product, threads: usize) {
 /// Packs B, each thread some of the panels.
 #[cfg(feature = "rayon")]
 fn pack(isa: Isa, product: &Product, threads: usize, out: &mut [f32]) {
-    use std::slice;
-
-    /// Where the panels go.
-    struct Out(*mut f32);
-    // SAFETY: each part is written by whoever takes it, and nobody takes it twice.
-    unsafe impl Sync for Out {}
-
     let Product { n, k, .. } = *product;
-    let out = Out(out[..packed_len(k, n)].as_mut_ptr());
+    let out = Shared::new(out);
     let cols = n.div_ceil(parts_for(threads)).next_multiple_of(PANEL);
     team::share(n.div_ceil(cols), &|part| {
         let Rhs::Plain(b) = product.b else { unreachable!("what is packed is not packed again") };
-        let (out, col) = (&out, part * cols);
+        let col = part * cols;
         let shape = (k, cols.min(n - col));
-        // SAFETY: `out` holds all panels, these are as many from `col` on as this part is for, and these columns are some of B's.
+        let panels = packed_len(k, col);
+        // SAFETY: B has these columns; their panels are no other part's, and each part is run once.
         isa.dispatch(unsafe {
-            let out = slice::from_raw_parts_mut(out.0.add(packed_len(k, col)), packed_len(k, shape.1));
-            Pack::new(b.at(0, col), shape, out)
+            Pack::new(b.at(0, col), shape, out.part(panels..panels + packed_len(k, shape.1)))
         });
     });
 }
@@ -238,6 +232,29 @@ fn share(isa: Isa, product: &Product, threads: usize, (rows, cols): (usize, usiz
         times.lock().unwrap_or_else(PoisonError::into_inner).push(time);
     });
     meter::note_parts(threads, times.into_inner().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// Values that threads write, each some of them.
+pub(super) struct Shared<'a>(*mut f32, usize, PhantomData<&'a mut [f32]>);
+
+// SAFETY: it gives no access but by `part`, whose callers keep to parts of their own.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(values: &'a mut [f32]) -> Self {
+        Shared(values.as_mut_ptr(), values.len(), PhantomData)
+    }
+
+    /// Those at so many places.
+    ///
+    /// # Safety
+    /// While they are in use, nobody else is given one of them.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn part(&self, places: Range<usize>) -> &mut [f32] {
+        assert!(places.start <= places.end && places.end <= self.1, "a part of what is shared");
+        // SAFETY: the values are there, by the check above, and nobody else's, by the caller's word.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(places.start), places.len()) }
+    }
 }
 
 /// Runs a pass over so many values, each of which takes so many cycles, by spans of them: on several threads where that is worth

@@ -48,7 +48,8 @@ fn steps(optimizer: Optimizer, clip: Clip) -> Result<Vec<f32>> {
 /// Losses of so many outputs that threads share them.
 fn losses() -> Result<Vec<f32>> {
     let (batch, outputs) = (1301, 40);
-    let (x, classes) = (numbers(batch * 3), (0..batch as u32).map(|i| i % 40).collect::<Vec<_>>());
+    let (x, classes) =
+        (numbers(batch * 3), (0..batch as u32).map(|i| i % outputs as u32).collect::<Vec<_>>());
     let values: Vec<f32> = numbers(batch * outputs).iter().map(|value| value.abs().fract()).collect();
     let mut results = Vec::new();
     for (loss, last) in [

@@ -216,9 +216,9 @@ impl Loss {
             (Loss::CrossEntropy { label_smoothing }, Targets::Classes(classes)) => {
                 cross_entropy(isa, label_smoothing, y, classes, terms, delta);
             }
-            (Loss::Bce, _) => elements(isa, Bce, y, values, terms, delta),
-            (Loss::BceWithLogits, _) => elements(isa, BceWithLogits, y, values, terms, delta),
-            _ => elements(isa, Mse, y, values, terms, delta),
+            (Loss::Bce, _) => elements::<Bce>(isa, y, values, terms, delta),
+            (Loss::BceWithLogits, _) => elements::<BceWithLogits>(isa, y, values, terms, delta),
+            _ => elements::<Mse>(isa, y, values, terms, delta),
         }
     }
 }

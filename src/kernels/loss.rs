@@ -193,10 +193,10 @@ fn softmax_by_columns<S: Simd>(s: S, n: usize, logits: &[f32], delta: &mut [f32]
     (most, sums)
 }
 
-/// The same for any number of logits.
+/// The same for more logits.
 #[inline(always)]
 fn softmax_by_rows<S: Simd>(s: S, n: usize, logits: &[f32], delta: &mut [f32], off: f32) -> (S::V, S::V) {
-    let most = fold(s, logits, n, s.splat(f32::NEG_INFINITY), |most, z| larger(s, most, z));
+    let most = largest_of_rows(s, n, logits);
     let of_row = lanes(s, most);
     for ((z, e), &most) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).zip(&of_row) {
         for j in (0..n).step_by(S::LANES) {
@@ -211,6 +211,24 @@ fn softmax_by_rows<S: Simd>(s: S, n: usize, logits: &[f32], delta: &mut [f32], o
         }
     }
     (most, sums)
+}
+
+/// The largest of each of up to `LANES` rows of `n` logits, which are at least as many: a lane for each row.
+#[inline(always)]
+fn largest_of_rows<S: Simd>(s: S, n: usize, logits: &[f32]) -> S::V {
+    let least = s.splat(f32::NEG_INFINITY);
+    let mut largest = [0.0; 16 * 16];
+    let rows = logits.chunks_exact(n).zip(largest.chunks_exact_mut(S::LANES));
+    for (z, largest) in rows {
+        let mut most = least;
+        for j in (0..n).step_by(S::LANES) {
+            // The last ones overlap.
+            most = larger(s, most, read(s, z, j.min(n - S::LANES)));
+        }
+        write(s, largest, 0, most);
+    }
+    let largest = &largest[..logits.len() / n * S::LANES];
+    fold(s, largest, S::LANES, least, |most, z| larger(s, most, z))
 }
 
 /// The larger one; a NaN `z` is passed over (it comes back when the largest is subtracted from it).

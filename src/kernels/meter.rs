@@ -50,7 +50,7 @@ impl fmt::Display for Kernel {
 pub(crate) struct Notes {
     /// The kernel of the last product.
     pub kernel: Option<Kernel>,
-    /// The parts of products that were shared among threads: which thread of the pool worked how long.
+    /// The parts of what was shared among threads: which thread of the pool worked how long.
     pub parts: Vec<(usize, Duration)>,
 }
 
@@ -114,18 +114,20 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
     NOTES.with_borrow_mut(|notes| notes.kernel = Some(kernel));
 }
 
-/// Notes what the threads did among which a product was shared: a part for each of so many. Smaller ones of the same thread
-/// are added up, and a part that no thread was left for took no time.
+/// Notes what the threads did among which work was shared: a part for each of so many. Others of the same thread are added up, and
+/// a part that no thread was left for took no time.
 #[cfg(feature = "rayon")]
 pub(super) fn note_parts(threads: usize, times: Vec<(usize, Duration)>) {
-    let mut parts: Vec<(usize, Duration)> = Vec::with_capacity(threads);
-    for (thread, time) in times {
-        match parts.iter_mut().find(|(other, _)| *other == thread) {
-            Some((_, sum)) => *sum += time,
-            None => parts.push((thread, time)),
+    NOTES.with_borrow_mut(|Notes { parts, .. }| {
+        let threads = threads.max(parts.len());
+        parts.retain(|(_, time)| !time.is_zero());
+        for (thread, time) in times {
+            match parts.iter_mut().find(|(other, _)| *other == thread) {
+                Some((_, sum)) => *sum += time,
+                None => parts.push((thread, time)),
+            }
         }
-    }
-    let idle = parts.first().map_or(0, |(thread, _)| *thread);
-    parts.resize(threads.max(parts.len()), (idle, Duration::ZERO));
-    NOTES.with_borrow_mut(|notes| notes.parts.extend(parts));
+        let idle = parts.first().map_or(0, |(thread, _)| *thread);
+        parts.resize(threads.max(parts.len()), (idle, Duration::ZERO));
+    });
 }

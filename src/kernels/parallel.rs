@@ -208,24 +208,32 @@ fn grid(product: &Product, threads: usize) -> (usize, usize) {
 /// Splits C into parts of so many rows and columns, and runs them on the threads.
 #[cfg(feature = "rayon")]
 fn share(isa: Isa, product: &Product, threads: usize, (rows, cols): (usize, usize)) {
-    use std::sync::{Mutex, PoisonError};
-    use std::time::Instant;
-
     let (m, n) = (product.m, product.n);
     let across = n.div_ceil(cols);
     let part = |part: usize| {
         let (row, col) = (part / across * rows, part % across * cols);
         product.part((row, rows.min(m - row)), (col, cols.min(n - col)))
     };
-    let parts = m.div_ceil(rows) * across;
-    if !meter::watched() {
-        return team::share(parts, &|number| isa.dispatch(Serial(&part(number))));
+    if meter::watched() {
+        meter::note_kernel(isa, &part(0));
     }
-    meter::note_kernel(isa, &part(0));
+    let run = |number| isa.dispatch(Serial(&part(number)));
+    share_parts(threads, m.div_ceil(rows) * across, &run);
+}
+
+/// Runs so many parts on so many threads; while somebody watches, each is timed.
+#[cfg(feature = "rayon")]
+fn share_parts(threads: usize, parts: usize, run: &(dyn Fn(usize) + Sync)) {
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Instant;
+
+    if !meter::watched() {
+        return team::share(parts, run);
+    }
     let times = Mutex::new(Vec::with_capacity(parts));
     team::share(parts, &|number| {
         let start = Instant::now();
-        isa.dispatch(Serial(&part(number)));
+        run(number);
         // The caller may stand outside of the pool.
         let thread = rayon::current_thread_index().unwrap_or(usize::MAX);
         let time = (thread, start.elapsed());
@@ -271,7 +279,7 @@ pub(super) fn spans(values: usize, cycles: f64, run: &(dyn Fn(Range<usize>) + Sy
             let parts = parts_for(threads);
             let span = values.div_ceil(parts).next_multiple_of(LINE);
             let of = |part: usize| part * span..values.min((part + 1) * span);
-            team::share(values.div_ceil(span), &|part| run(of(part)));
+            share_parts(threads, values.div_ceil(span), &|part| run(of(part)));
         });
     }
     #[cfg(not(feature = "rayon"))]

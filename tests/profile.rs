@@ -419,6 +419,15 @@ fn tiles_by_how_b_lies() {
             assert_eq!(kernel.to_string(), format!("{isa} {rows}x{cols}"), "{m}x{n}x{k}");
         }
     }
+    // By columns: copied by rows where it is small, else by panels.
+    for (k, avx512, avx2) in [(40, "8x48", "6x16"), (60, "12x32", "6x16")] {
+        let (a, b, mut c) = (Matrix::zeros(24, k), Matrix::zeros(48, k), Matrix::zeros(24, 48));
+        for isa in Isa::available() {
+            let tile = if isa.lanes() == 16 { avx512 } else { avx2 };
+            let kernel = kernel(isa, || matmul(a.view(), b.view().t(), c.view_mut()).unwrap());
+            assert_eq!(kernel.to_string(), format!("{isa} {tile}"), "{k} steps");
+        }
+    }
     let (x, w, mut y) = (Matrix::zeros(60, 40), Matrix::zeros(40, 144), Matrix::zeros(60, 144));
     let w = PackedWeights::new(w.view());
     for isa in Isa::available() {

@@ -38,6 +38,30 @@ fn cycles<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool)
     m * k * vectors + b + c
 }
 
+/// Whether the columns beyond the last whole vector take less time as a product of their own, with the factors exchanged: of a
+/// vector that is nearly empty, a multiply-add does little. (Among others they take a whole one, however few they are.)
+#[inline(always)]
+pub(super) fn splits_tail<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool) -> bool {
+    let tail = n % S::LANES;
+    let must_save = SPLIT * tail as f64;
+    let as_it_is = m as f64 * k as f64 * S::LANES as f64 / 16.0;
+    n > tail
+        && tail > 0
+        && as_it_is * (1.0 - TURN_B) >= must_save
+        && as_it_is - cycles::<S>((tail, m, k), move_b, move_c) > must_save
+}
+
+/// The cycles that the product of the transposes saves, of a C that lies by rows: whether B must be moved, and whether A and C would
+/// have to be.
+#[inline(always)]
+pub(super) fn swapping_saves<S: Simd>(
+    (m, n, k): (usize, usize, usize),
+    move_b: bool,
+    (move_a, move_c): (bool, bool),
+) -> f64 {
+    cycles::<S>((m, n, k), move_b, false) - cycles::<S>((n, m, k), move_a, move_c)
+}
+
 impl Product<'_> {
     #[inline(always)]
     fn as_it_is<S: Simd>(&self) -> f64 {
@@ -79,20 +103,16 @@ impl Product<'_> {
     }
 
     /// The product without the columns beyond the last whole vector, and that of those with the factors exchanged, if this
-    /// saves time: of a vector that is nearly empty, a multiply-add does little.
+    /// saves time.
     #[inline(always)]
     pub(super) fn without_tail<S: Simd>(&self) -> Option<(Self, Self)> {
-        let whole = self.n / S::LANES * S::LANES;
-        let must_save = SPLIT * (self.n - whole) as f64;
-        // Among others they take a whole vector, however few they are.
-        let as_it_is = self.m as f64 * self.k as f64 * S::LANES as f64 / 16.0;
-        if whole == 0 || whole == self.n || as_it_is * (1.0 - TURN_B) < must_save {
+        if !splits_tail::<S>((self.m, self.n, self.k), self.a.row != 1, self.c_row != 1) {
             return None;
         }
+        let whole = self.n / S::LANES * S::LANES;
         let b = self.b.operand(self.k, whole);
         let tail = Product { b: Rhs::Plain(b), ..self.part((0, self.m), (whole, self.n - whole)) };
-        let saves = as_it_is - tail.transposed::<S>() > must_save;
-        (saves && tail.is_swapped::<S>()).then(|| (Product { n: whole, ..*self }, tail.swapped(b)))
+        tail.is_swapped::<S>().then(|| (Product { n: whole, ..*self }, tail.swapped(b)))
     }
 
     /// The cycles it takes on one core: for the multiply-adds, or for operands that do not stay in its caches.

@@ -160,7 +160,7 @@ impl Body for Serial<'_> {
         // Most products are none of these: they need not be read by way of a pointer to what they might have become.
         if let (Rhs::Plain(b), true) = (p.b, p.is_swapped::<S>()) {
             let swapped = Oriented(&p.swapped(b));
-            return if is_half::<S>(swapped.0) {
+            return if is_half::<S>(swapped.0.n) {
                 s.half().run_outlined(swapped)
             } else {
                 s.run_outlined(swapped)
@@ -170,7 +170,7 @@ impl Body for Serial<'_> {
             s.run_outlined(Oriented(&whole));
             return s.run_outlined(Oriented(&tail));
         }
-        if is_half::<S>(p) {
+        if is_half::<S>(p.n) {
             s.half().run_outlined(Oriented(p));
         } else {
             Oriented(p).call(s);
@@ -178,10 +178,10 @@ impl Body for Serial<'_> {
     }
 }
 
-/// Whether its columns fit into half a vector.
+/// Whether so many columns fit into half a vector.
 #[inline(always)]
-fn is_half<S: Simd>(p: &Product) -> bool {
-    p.n <= S::Half::LANES && S::Half::LANES < S::LANES
+pub(super) fn is_half<S: Simd>(n: usize) -> bool {
+    n <= S::Half::LANES && S::Half::LANES < S::LANES
 }
 
 /// A product whose operands have their roles.

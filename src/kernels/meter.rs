@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
+use super::close::Close;
 use super::gemm::{Product, Rhs};
 use super::short::{OneTile, Tiny, Turning};
 use super::stack::Cover;
@@ -105,7 +106,8 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
             (Some(streaming), _) if !one => (streaming.rows, S::LANES),
             (_, Some(turning)) if !one => (m, turning.next::<S>(0).2),
             _ => {
-                let b_in_place = product.reads_b_in_place::<S>();
+                // A small one that lies by columns is copied by rows.
+                let b_in_place = product.reads_b_in_place::<S>() || Close::<true>::of(product).is_some();
                 Cover::of::<S>((m, n, product.k), product.a.row, b_in_place).tile::<S>()
             }
         }

@@ -3,6 +3,7 @@
 mod activation;
 mod bandwidth;
 mod clock;
+mod close;
 mod cost;
 pub(crate) mod elementwise;
 mod epilogue;
@@ -31,11 +32,13 @@ pub use activation::Activation;
 pub use bandwidth::read_bandwidth;
 pub(crate) use clock::core_clock;
 pub use meter::Kernel;
+#[cfg(all(test, feature = "rayon"))]
+pub(crate) use parallel::predicted;
 pub use peak::fma_peak;
 pub use sgemm::sgemm;
 pub(crate) use sgemm::{After, Begin, Panels, Right, descend, run};
 #[cfg(all(test, feature = "rayon"))]
-pub(crate) use team::lead_through;
+pub(crate) use team::{ALONE, lead_through};
 #[cfg(feature = "rayon")]
 pub(crate) use team::{lead, worth as team_size};
 

@@ -5,6 +5,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::close::Close;
 use super::gemm::{Product, Serial};
 use super::meter;
 use super::short::Tiny;
@@ -62,6 +63,12 @@ pub(super) unsafe fn run(isa: Isa, product: &Product) {
         }
         return isa.dispatch(&tiny);
     }
+    if run_close::<false>(isa, product) || run_close::<true>(isa, product) {
+        if meter::watched() {
+            meter::note_kernel(isa, &{ *product });
+        }
+        return;
+    }
     // Copies: of a product that none of these functions gets to see, nothing need be written to memory.
     let product = &{ *product };
     #[cfg(feature = "rayon")]
@@ -69,6 +76,12 @@ pub(super) unsafe fn run(isa: Isa, product: &Product) {
         return run_large(isa, product);
     }
     run_alone(isa, product);
+}
+
+/// Runs a close product whose B lies by rows or by columns, and says whether it is one.
+#[inline(always)]
+fn run_close<const BY_COLUMNS: bool>(isa: Isa, product: &Product) -> bool {
+    Close::<BY_COLUMNS>::of(product).is_some_and(|mut close| isa.dispatch(&mut close))
 }
 
 #[inline(always)]
@@ -89,6 +102,37 @@ fn most_cycles(product: &Product) -> f64 {
     let muls = if m.min(n) >= LINE { muls / 8 } else { muls };
     let moved = m.saturating_mul(n).saturating_add(m.max(n).saturating_mul(k));
     muls.saturating_add(moved) as f64
+}
+
+/// Of a product whose matrices lie by rows, or whose B by columns: the cycles that are predicted, the bound of them, and whether it
+/// is computed without asking for either.
+#[cfg(all(test, feature = "rayon"))]
+pub(crate) fn predicted(isa: Isa, (m, n, k): (usize, usize, usize), by_columns: bool) -> (f64, f64, bool) {
+    use super::{activation::Activation, gemm::Epilogue, pack::Operand, tile::Start};
+
+    let (ptr, row) = (std::ptr::null(), k as isize);
+    let b = if by_columns {
+        Operand { ptr, row: 1, col: k as isize }
+    } else {
+        Operand { ptr, row: n as isize, col: 1 }
+    };
+    let product = Product {
+        m,
+        n,
+        k,
+        alpha: 1.0,
+        a: Operand { ptr, row, col: 1 },
+        b: Rhs::Plain(b),
+        c: std::ptr::null_mut(),
+        c_row: n as isize,
+        c_col: 1,
+        start: Start::Zero,
+        epilogue: Epilogue::Activate { activation: Activation::Identity, before: std::ptr::null_mut() },
+        offset: 0,
+        first_row: true,
+    };
+    let close = Close::<false>::of(&product).is_some() || Close::<true>::of(&product).is_some();
+    (isa.dispatch(Predict(&product)), most_cycles(&product), close)
 }
 
 /// Runs a product that may be worth more than one thread.

@@ -1,5 +1,7 @@
 //! Which tiles are compiled for an instruction set, and where to find them.
 
+use std::marker::PhantomData;
+
 use super::tile::{InRegisters, Masked, Reads, Tile, TileBody, Transposing, Whole};
 use crate::buffer::{LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
@@ -14,47 +16,60 @@ unsafe fn tile<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(s: S, tile
     s.run_outlined(unsafe { TileBody::<R, ROWS, NV>::new(tile) });
 }
 
+/// The kernels of an instruction set.
+struct Tiles<S>(PhantomData<S>);
+
+impl<S: Simd> Tiles<S> {
+    /// By vectors, which are a power of two, then by rows, and by whether all columns exist.
+    const POWERS: [&'static [[Kernel<S>; 2]]; 4] = {
+        macro_rules! by_rows {
+            ($nv:literal: $($rows:literal)+) => {
+                &[$([tile::<S, Masked, $rows, $nv>, tile::<S, Whole, $rows, $nv>]),+]
+            };
+        }
+        // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either.
+        if S::TILE_ROWS <= 6 {
+            [
+                by_rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
+                by_rows!(2: 1 2 3 4 5 6),
+                by_rows!(4: 1 2 3),
+                by_rows!(8: 1),
+            ]
+        } else {
+            [
+                by_rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24),
+                by_rows!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
+                by_rows!(4: 1 2 3 4 5 6),
+                by_rows!(8: 1 2 3),
+            ]
+        }
+    };
+
+    /// Those of three vectors, of which all columns exist, and the rows of the first.
+    const THREE: (usize, &'static [Kernel<S>]) = {
+        if S::TILE_ROWS <= 6 {
+            (3, &[tile::<S, Whole, 3, 3>, tile::<S, Whole, 4, 3>])
+        } else {
+            let fives = &[
+                tile::<S, Whole, 5, 3>,
+                tile::<S, Whole, 6, 3>,
+                tile::<S, Whole, 7, 3>,
+                tile::<S, Whole, 8, 3>,
+            ];
+            (5, fives)
+        }
+    };
+}
+
 /// The kernel for `rows` rows of `vectors` vectors, as many as a [`Stack`](super::stack::Stack) has; `full` if all columns
-/// exist.
+/// exist. (Looked up, because a small product takes as long as it takes to find its kernels.)
+#[inline(always)]
 pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel<S> {
-    macro_rules! by_rows {
-        ($nv:literal: $($rows:literal)+) => {
-            match (rows, full) {
-                $(($rows, true) => tile::<S, Whole, $rows, $nv>,
-                ($rows, false) => tile::<S, Masked, $rows, $nv>,)+
-                _ => unreachable!("no tile of {rows} rows and {vectors} vectors"),
-            }
-        };
-    }
-    macro_rules! by_vectors {
-        (
-            wide: $($eight:literal)+; half: $($four:literal)+; whole three: $($three:literal)+; full: $($two:literal)+;
-            one: $($one:literal)+
-        ) => {
-            match vectors {
-                8 => by_rows!(8: $($eight)+),
-                4 => by_rows!(4: $($four)+),
-                3 => match rows {
-                    $($three => tile::<S, Whole, $three, 3>,)+
-                    _ => unreachable!("no tile of {rows} rows and 3 vectors"),
-                },
-                2 => by_rows!(2: $($two)+),
-                _ => by_rows!(1: $($one)+),
-            }
-        };
-    }
-    // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either. (What a
-    // `const` block says is not there is left out before the compiler sees it. Otherwise it is built, and then dropped.)
-    if const { S::TILE_ROWS <= 6 } {
-        by_vectors!(
-            wide: 1; half: 1 2 3; whole three: 3 4; full: 1 2 3 4 5 6;
-            one: 1 2 3 4 5 6 7 8 9 10 11 12
-        )
+    if vectors == 3 {
+        let (first, three) = Tiles::<S>::THREE;
+        three[rows - first]
     } else {
-        by_vectors!(
-            wide: 1 2 3; half: 1 2 3 4 5 6; whole three: 5 6 7 8; full: 1 2 3 4 5 6 7 8 9 10 11 12;
-            one: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24
-        )
+        Tiles::<S>::POWERS[vectors.trailing_zeros() as usize][rows - 1][usize::from(full)]
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::mem::MaybeUninit;
 
+use super::close::is_close;
 use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::math::{gate, leaky};
 use super::pack::{Operand, transpose};
 use super::shapes::{Kernel, kernel, turned_in_registers, turned_kernel, turned_rows};
 use super::stack::rows_for;
-use super::sweep::CLOSE;
 use super::tile::{Finish, PANEL, Start, Tile, descended};
 use super::vector::ZEROS;
 use crate::buffer::{CacheLine, LINE};
@@ -179,7 +179,7 @@ pub(super) fn as_it_lies(p: &Product) -> bool {
 
 /// Whether rows of B are contiguous, likewise.
 #[inline(always)]
-fn in_place(p: &Product, b: Operand) -> bool {
+pub(super) fn in_place(p: &Product, b: Operand) -> bool {
     b.col == 1 || p.n == 1
 }
 
@@ -219,8 +219,7 @@ impl OneTile {
     pub(super) fn of<S: Simd>(p: &Product) -> Option<OneTile> {
         let Rhs::Plain(b) = p.b else { return None };
         let one = p.m <= rows_for::<S>(p.n, p.a.row) && p.n <= 2 * S::LANES;
-        let close = p.k <= CLOSE && p.k * (p.m + p.n) + p.m * p.n <= CLOSE;
-        if !(as_it_lies(p) && one && close) || p.is_narrow::<S>() {
+        if !(as_it_lies(p) && one && is_close((p.m, p.n, p.k))) || p.is_narrow::<S>() {
             return None;
         }
         if in_place(p, b) {

@@ -79,6 +79,17 @@ fn takes_three<S: Simd>(n: usize) -> bool {
 }
 
 impl Stack {
+    /// The vectors of a kernel for the first of the last `n` columns, and whether all of them exist.
+    #[inline(always)]
+    pub(super) fn columns<S: Simd>(&self, n: usize) -> (usize, bool) {
+        let width = self.vectors * S::LANES;
+        if n >= width {
+            return (self.vectors, true);
+        }
+        let vectors = n.div_ceil(S::LANES).next_power_of_two();
+        (vectors, n == vectors * S::LANES)
+    }
+
     /// Of `m` rows, in tiles of up to `most`.
     #[inline(always)]
     fn of<S: Simd>(m: usize, most: usize) -> Stack {

@@ -14,7 +14,7 @@ use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Core, Simd};
 
 /// Rows of B that pass at once, at most.
-const STEPS: usize = 8;
+pub(super) const STEPS: usize = 8;
 /// Rows of C that pass at once, at most.
 const ROWS: usize = 4;
 /// Columns from which rows are long pieces.

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::close::is_close;
 use super::epilogue::{BUFFER, Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Epilogue, Product};
 use super::pack::Operand;
@@ -11,9 +12,6 @@ use super::tile::{Finish, PANEL, Start, Tile};
 use super::update::update_rows;
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Core, Simd};
-
-/// Values of a block up to which it lies in L1 as a whole: nothing needs to be asked for.
-pub(super) const CLOSE: usize = 6 * 1024;
 
 /// Steps of k from which rows of B are asked for before their step: in few they would mostly be rows that do not come at all.
 const SOON: usize = 32;
@@ -107,7 +105,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         let b_in_place = block.b.panel == PANEL as isize;
         let cover = Cover::of::<S>((block.m, block.n, block.k), block.a.row, b_in_place);
-        let ask = block.k * (block.m + block.n) + block.m * block.n > CLOSE;
+        let ask = !is_close((block.m, block.n, block.k));
         let (beyond_l2, ahead) = if ask {
             let core = Core::current();
             (p.k.saturating_mul(p.n) > core.l2, core.ahead)
@@ -138,15 +136,14 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let mut j = 0;
         while j < block.n {
             let left = block.n - j;
-            let Stack { tiles, low, higher, vectors: widest } = cover.stack::<S>(left);
-            let width = widest * S::LANES;
+            let stack = cover.stack::<S>(left);
+            let Stack { tiles, low, higher, .. } = stack;
+            let width = stack.vectors * S::LANES;
             tile.c_ahead = if ask { low } else { 0 };
             // They share out the rows of B that they ask for ahead.
             tile.b_ahead = if beyond_l2 { block.k.div_ceil(tiles) } else { 0 };
             tile.cols = width.min(left);
-            let vectors =
-                if tile.cols == width { widest } else { tile.cols.div_ceil(S::LANES).next_power_of_two() };
-            let full = tile.cols == vectors * S::LANES;
+            let (vectors, full) = stack.columns::<S>(left);
             let low_kernel = kernel::<S>(low, vectors, full);
             let high_kernel = if higher > 0 { kernel::<S>(low + 1, vectors, full) } else { low_kernel };
             tile.b = block.b.at(j);

@@ -23,7 +23,7 @@ const WORTH: f64 = 0.6 * WAKE;
 /// The same of one that is awake and watches.
 const WORTH_AWAKE: f64 = 10_000.0;
 /// Below so many cycles, one thread is enough, whatever the others do.
-pub(super) const ALONE: f64 = 2.0 * WORTH_AWAKE;
+pub(crate) const ALONE: f64 = 2.0 * WORTH_AWAKE;
 /// Cycles that one more thread would have to save without another leader being met, until it counts what it saves again.
 const CROWDED: f64 = 10.0 * WAKE;
 /// How long a thread watches a leader that does not lead: about as long as waking it again takes.

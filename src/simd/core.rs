@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 /// A core as blocking and choice of kernels see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Core {
+    /// Values of `f32` of a product up to which its operands lie in L1 beside each other, so that nothing needs to be asked for.
+    pub l1: usize,
     /// Values of `f32` in its L2.
     pub l2: usize,
     /// Whether it shuffles whole vectors of 16 lanes as fast as half ones, so that half as many instructions do. (By measurement:
@@ -25,6 +27,7 @@ pub(crate) struct Core {
 
 /// Measured on Xeons (Emerald Rapids), and on Zen 4 but for its L2. What nobody has measured is taken for one of those.
 const OTHER: Core = Core {
+    l1: Core::L1,
     l2: 2 << 18,
     shuffles_whole: false,
     ahead: 8,
@@ -32,8 +35,9 @@ const OTHER: Core = Core {
     copies_a: true,
     asks_for_rows: false,
 };
-/// Zen 5, with units of 512 bits beside an L2 of 1 MiB.
+/// Zen 5, with units of 512 bits beside an L1 of 48 KiB and an L2 of 1 MiB.
 const ZEN5: Core = Core {
+    l1: 12 << 10,
     l2: 1 << 18,
     shuffles_whole: true,
     ahead: 0,
@@ -43,6 +47,9 @@ const ZEN5: Core = Core {
 };
 
 impl Core {
+    /// The least `l1` of all: there is no need to ask which core it is.
+    pub(crate) const L1: usize = 6 << 10;
+
     /// The one that this process runs on, detected once.
     #[inline(always)]
     pub(crate) fn current() -> &'static Core {

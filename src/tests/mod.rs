@@ -1,6 +1,8 @@
 //! Tests of what cannot be asked for from outside.
 
 mod cores;
+#[cfg(feature = "rayon")]
+mod costs;
 #[cfg(target_arch = "x86_64")]
 mod software;
 #[cfg(feature = "rayon")]

@@ -1,0 +1,181 @@
+//! Products that lie in L1 as a whole, each operand as it is to be read: nothing needs to be planned, copied or asked for. Until
+//! the first tile begins, a core has nothing to multiply, so all that is done before it shows.
+
+use std::mem::MaybeUninit;
+
+use super::cost::{splits_tail, swapping_saves};
+use super::epilogue::split;
+use super::gemm::{Columns, Product, Rhs, is_half};
+use super::pack::{Operand, transpose};
+use super::shapes::{kernel, turned_rows};
+use super::short::{as_it_lies, in_place, last_tile};
+use super::stack::{Cover, Stack, rows_for};
+use super::stream::STEPS;
+use super::tile::{Finish, PANEL, Start, Tile};
+use crate::buffer::{CacheLine, LINE};
+use crate::simd::{Body, Core, Simd};
+
+/// More values in a row or column than any L1 holds.
+const MOST: usize = 1 << 20;
+
+/// Values of a B that lies by columns and is copied (8 KiB).
+const TURNED: usize = 2048;
+
+/// Whether the operands of an `m` x `n` x `k` product lie in L1 beside each other.
+#[inline(always)]
+pub(super) fn is_close((m, n, k): (usize, usize, usize)) -> bool {
+    if (m | n | k) > MOST {
+        return false;
+    }
+    let values = k * (m + n) + m * n;
+    values <= Core::L1 || values <= Core::current().l1
+}
+
+/// Such a product, with nothing left to do after a kernel.
+pub(super) struct Close<'a, const BY_COLUMNS: bool> {
+    m: usize,
+    n: usize,
+    /// All of C.
+    tile: Tile<'a>,
+}
+
+impl<'a, const BY_COLUMNS: bool> Close<'a, BY_COLUMNS> {
+    /// The product, if it is one of those, and its B lies by rows or by columns.
+    #[inline(always)]
+    pub(super) fn of(p: &Product<'a>) -> Option<Self> {
+        let Rhs::Plain(b) = p.b else { return None };
+        let Product { m, n, k, .. } = *p;
+        // Of few columns and many rows, the factors may change places; here none have yet.
+        let narrow = n <= 4 && m >= 8;
+        let swapped = matches!(p.start, Start::BiasRows(_));
+        if !is_close((m, n, k)) || narrow || swapped || !as_it_lies(p) {
+            return None;
+        }
+        if BY_COLUMNS == in_place(p, b) || BY_COLUMNS && (b.row != 1 || k * n.next_multiple_of(LINE) > TURNED)
+        {
+            return None;
+        }
+        let (finish, None) = split(p, true) else { return None };
+        let panel = if BY_COLUMNS { b.col } else { PANEL as isize };
+        let columns = Columns { ptr: b.ptr, k: b.row, panel };
+        let tile = last_tile(p.a, k, columns, (p.c, p.c_row, n), p.start, finish);
+        Some(Close { m, n, tile })
+    }
+}
+
+/// Computes it, and says whether it has: of some, a tile is not the best there is.
+impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
+    type Out = bool;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) -> bool {
+        let Close { m, n, tile } = self;
+        let (m, n, k) = (*m, *n, tile.k);
+        if BY_COLUMNS {
+            let turns = m > turned_rows::<S>() && stays::<S>((m, n, k), tile, true);
+            if turns {
+                s.run_outlined(Turned(Tiles { m, n, tile }));
+            }
+            return turns;
+        }
+        if one_tile(s, m, n, tile) {
+            return true;
+        }
+        if (n >= S::LANES && k <= STEPS) || !stays::<S>((m, n, k), tile, false) {
+            return false;
+        }
+        let tiles = Tiles { m, n, tile };
+        if is_half::<S>(n) {
+            s.half().run_outlined(tiles);
+        } else {
+            s.run_outlined(tiles);
+        }
+        true
+    }
+}
+
+/// Whether neither all columns nor the last ones take less time with the factors exchanged.
+#[inline(always)]
+fn stays<S: Simd>(shape: (usize, usize, usize), tile: &Tile, turned: bool) -> bool {
+    let (move_a, move_c) = (tile.a_row != 1, tile.c_row != 1);
+    let whole = shape.1 >= S::LANES;
+    (whole && !turned || swapping_saves::<S>(shape, turned, (move_a, move_c)) <= 0.0)
+        && !(whole && splits_tail::<S>(shape, move_a, move_c))
+}
+
+/// The same with a B that is copied by rows first.
+struct Turned<'a, 'b>(Tiles<'a, 'b>);
+
+impl Body for Turned<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Turned(Tiles { m, n, tile }) = self;
+        let mut buffer = MaybeUninit::<[CacheLine; TURNED / LINE]>::uninit();
+        let to: *mut f32 = buffer.as_mut_ptr().cast();
+        let columns = Operand { ptr: tile.b, row: tile.b_panel, col: 1 };
+        let row = n.next_multiple_of(LINE) as isize;
+        // SAFETY: B has these columns, and the buffer a place for each of their values.
+        unsafe { transpose(s, columns, (n, tile.k), to, (row, 1)) };
+        (tile.b, tile.b_k, tile.b_panel) = (to, row, PANEL as isize);
+        if !one_tile(s, m, n, tile) {
+            s.run_outlined(Tiles { m, n, tile });
+        }
+    }
+}
+
+/// Computes all of C if it is one tile, and says whether it is.
+#[inline(always)]
+fn one_tile<S: Simd>(s: S, m: usize, n: usize, tile: &Tile) -> bool {
+    let is_one = m <= rows_for::<S>(n, tile.a_row) && n <= 2 * S::LANES;
+    if is_one {
+        let vectors = if n <= S::LANES { 1 } else { 2 };
+        // SAFETY: `Product`'s contract, which the tile is made of; C has no more rows and columns than this kernel's.
+        unsafe { kernel::<S>(m, vectors, n == vectors * S::LANES)(s, tile) };
+    }
+    is_one
+}
+
+/// The tiles, column by column.
+struct Tiles<'a, 'b> {
+    m: usize,
+    n: usize,
+    tile: &'a mut Tile<'b>,
+}
+
+impl Body for Tiles<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Tiles { m, n, tile } = self;
+        let whole = *tile;
+        let cover = Cover::of::<S>((m, n, whole.k), whole.a_row, true);
+        let mut j = 0;
+        while j < n {
+            let stack = cover.stack::<S>(n - j);
+            let Stack { tiles, low, higher, .. } = stack;
+            let (vectors, full) = stack.columns::<S>(n - j);
+            tile.cols = (stack.vectors * S::LANES).min(n - j);
+            tile.b = whole.b.wrapping_add(j);
+            if let Start::Bias(bias) = whole.start {
+                tile.start = Start::Bias(bias.wrapping_add(j));
+            }
+            let mut i = 0;
+            for above in 0..tiles {
+                let rows = low + usize::from(above < higher);
+                tile.a = whole.a.wrapping_offset(i as isize * whole.a_row);
+                let place = i as isize * whole.c_row + j as isize;
+                tile.c = whole.c.wrapping_offset(place);
+                if let Finish::Gate(y) = whole.finish {
+                    tile.finish = Finish::Gate(y.wrapping_offset(place));
+                }
+                // SAFETY: A, B and C hold these rows, steps of k and columns: `Product`'s contract.
+                unsafe { kernel::<S>(rows, vectors, full)(s, tile) };
+                i += rows;
+            }
+            j += stack.vectors * S::LANES;
+        }
+    }
+}

@@ -342,23 +342,6 @@ fn large_batches_go_in_parts() {
     }
 }
 
-/// Threads share what is not a product too, where it is large: here half a million outputs and their losses.
-#[test]
-#[cfg(feature = "rayon")]
-fn a_shared_loss_says_so() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    pool.install(|| {
-        let identity = Activation::Identity;
-        let mut case = Case::new(&[4, 512], identity, identity, 1024, Sgd::new(0.1).into());
-        in_one_of_several("512 outputs of 1024 samples", || {
-            let entries = case.profile(3).entries();
-            let loss = find(&entries, None, Phase::Loss);
-            let busy = loss.busy.is_some_and(|busy| busy > 0.0 && busy <= 1.0);
-            if (loss.threads, busy) == (2, true) { Ok(()) } else { Err(format!("{loss:?}")) }
-        });
-    });
-}
-
 /// Whole vectors of a single column would be nearly empty: from two half vectors of rows on they are turned, though all of C were one tile.
 #[test]
 fn a_single_column_is_turned() {

@@ -1,7 +1,8 @@
 //! Teams of any size, also of more threads than there are cores, which are never led otherwise.
 
 use super::{into_numbers, numbers, stored};
-use crate::kernels::lead_through;
+use crate::kernels::loss::{Mse, elements};
+use crate::kernels::{lead_through, meter};
 use crate::{
     Activation, Adam, Clip, Isa, Loss, MatMut, MatRef, Mlp, Optimizer, PackedWeights, Result, Sgd, Targets,
     Trainer, linear_packed,
@@ -96,4 +97,27 @@ fn teams_of_any_size_have_the_bits_of_one_thread() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a profile says of the threads of a loss: a part for each, however often it was shared, and whoever took them.
+#[test]
+fn a_shared_loss_notes_its_parts() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");
+    let many = 1 << 19;
+    let (y, t, mut terms, mut delta) = (numbers(many), numbers(many), vec![0.0; many], vec![0.0; many]);
+    let mut losses = |times: usize| {
+        lead_through(2, usize::MAX, || {
+            let before = meter::watch(true);
+            for _ in 0..times {
+                elements::<Mse>(Isa::current(), &y, &t, &mut terms, &mut delta);
+            }
+            meter::watch(before);
+            meter::take().parts
+        })
+    };
+    for times in [1, 3] {
+        let parts = pool.install(|| losses(times));
+        let worked = parts.iter().any(|(_, time)| !time.is_zero());
+        assert_eq!((parts.len(), worked), (2, true), "{times} times: {parts:?}");
+    }
 }

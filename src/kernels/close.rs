@@ -15,8 +15,8 @@ use super::tile::{Finish, PANEL, Start, Tile};
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Core, Simd};
 
-/// More values in a row or column than any L1 holds.
-const MOST: usize = 1 << 20;
+/// More rows, columns or steps than any L1 holds; so many of each are still counted without overflow.
+const MOST: usize = 1 << 14;
 
 /// Values of a B that lies by columns and is copied (8 KiB).
 const TURNED: usize = 2048;
@@ -51,8 +51,9 @@ impl<'a, const BY_COLUMNS: bool> Close<'a, BY_COLUMNS> {
         if !is_close((m, n, k)) || narrow || swapped || !as_it_lies(p) {
             return None;
         }
-        if BY_COLUMNS == in_place(p, b) || BY_COLUMNS && (b.row != 1 || k * n.next_multiple_of(LINE) > TURNED)
-        {
+        let by_columns = !in_place(p, b);
+        let is_copied = b.row == 1 && k * n.next_multiple_of(LINE) <= TURNED;
+        if by_columns != BY_COLUMNS || (by_columns && !is_copied) {
             return None;
         }
         let (finish, None) = split(p, true) else { return None };
@@ -71,24 +72,20 @@ impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
     fn call<S: Simd>(self, s: S) -> bool {
         let Close { m, n, tile } = self;
         let (m, n, k) = (*m, *n, tile.k);
-        if BY_COLUMNS {
-            let turns = m > turned_rows::<S>() && stays::<S>((m, n, k), tile, true);
-            if turns {
-                s.run_outlined(Turned(Tiles { m, n, tile }));
-            }
-            return turns;
-        }
-        if one_tile(s, m, n, tile) {
+        if !BY_COLUMNS && one_tile(s, m, n, tile) {
             return true;
         }
-        if (n >= S::LANES && k <= STEPS) || !stays::<S>((m, n, k), tile, false) {
+        // Few rows turn B on the way, and few steps stream.
+        let other = if BY_COLUMNS { m <= turned_rows::<S>() } else { n >= S::LANES && k <= STEPS };
+        if other || !stays::<S>((m, n, k), tile, BY_COLUMNS) {
             return false;
         }
         let tiles = Tiles { m, n, tile };
-        if is_half::<S>(n) {
-            s.half().run_outlined(tiles);
-        } else {
-            s.run_outlined(tiles);
+        match (BY_COLUMNS, is_half::<S>(n)) {
+            (true, true) => s.half().run_outlined(Turned(tiles)),
+            (true, false) => s.run_outlined(Turned(tiles)),
+            (false, true) => s.half().run_outlined(tiles),
+            (false, false) => s.run_outlined(tiles),
         }
         true
     }
@@ -96,11 +93,11 @@ impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
 
 /// Whether neither all columns nor the last ones take less time with the factors exchanged.
 #[inline(always)]
-fn stays<S: Simd>(shape: (usize, usize, usize), tile: &Tile, turned: bool) -> bool {
+fn stays<S: Simd>(shape: (usize, usize, usize), tile: &Tile, move_b: bool) -> bool {
     let (move_a, move_c) = (tile.a_row != 1, tile.c_row != 1);
-    let whole = shape.1 >= S::LANES;
-    (whole && !turned || swapping_saves::<S>(shape, turned, (move_a, move_c)) <= 0.0)
-        && !(whole && splits_tail::<S>(shape, move_a, move_c))
+    let swaps =
+        || (move_b || shape.1 < S::LANES) && swapping_saves::<S>(shape, move_b, (move_a, move_c)) > 0.0;
+    !(swaps() || splits_tail::<S>(shape, move_a, move_c))
 }
 
 /// The same with a B that is copied by rows first.

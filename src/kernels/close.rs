@@ -5,11 +5,11 @@ use std::mem::MaybeUninit;
 
 use super::cost::{splits_tail, swapping_saves};
 use super::epilogue::split;
-use super::gemm::{Columns, Product, Rhs, is_half};
+use super::gemm::{Columns, Product, Rhs, run_fitting};
 use super::pack::{Operand, transpose};
 use super::shapes::{kernel, turned_rows};
-use super::short::{as_it_lies, in_place, last_tile};
-use super::stack::{Cover, Stack, rows_for};
+use super::short::{as_it_lies, in_place, is_one_tile, kernel_of_one, last_tile};
+use super::stack::{Cover, Stack};
 use super::stream::STEPS;
 use super::tile::{Finish, PANEL, Start, Tile};
 use crate::buffer::{CacheLine, LINE};
@@ -45,7 +45,7 @@ impl<'a, const BY_COLUMNS: bool> Close<'a, BY_COLUMNS> {
     pub(super) fn of(p: &Product<'a>) -> Option<Self> {
         let Rhs::Plain(b) = p.b else { return None };
         let Product { m, n, k, .. } = *p;
-        // Of few columns and many rows, the factors may change places; here none have yet.
+        // Of few columns and many rows, the factors may change places. Here they have not yet.
         let narrow = n <= 4 && m >= 8;
         let swapped = matches!(p.start, Start::BiasRows(_));
         if !is_close((m, n, k)) || narrow || swapped || !as_it_lies(p) {
@@ -81,11 +81,10 @@ impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
             return false;
         }
         let tiles = Tiles { m, n, tile };
-        match (BY_COLUMNS, is_half::<S>(n)) {
-            (true, true) => s.half().run_outlined(Turned(tiles)),
-            (true, false) => s.run_outlined(Turned(tiles)),
-            (false, true) => s.half().run_outlined(tiles),
-            (false, false) => s.run_outlined(tiles),
+        if BY_COLUMNS {
+            run_fitting(s, n, Turned(tiles));
+        } else {
+            run_fitting(s, n, tiles);
         }
         true
     }
@@ -125,16 +124,16 @@ impl Body for Turned<'_, '_> {
 /// Computes all of C if it is one tile, and says whether it is.
 #[inline(always)]
 fn one_tile<S: Simd>(s: S, m: usize, n: usize, tile: &Tile) -> bool {
-    let is_one = m <= rows_for::<S>(n, tile.a_row) && n <= 2 * S::LANES;
+    let is_one = is_one_tile::<S>(m, n, tile.a_row);
     if is_one {
-        let vectors = if n <= S::LANES { 1 } else { 2 };
-        // SAFETY: `Product`'s contract, which the tile is made of; C has no more rows and columns than this kernel's.
-        unsafe { kernel::<S>(m, vectors, n == vectors * S::LANES)(s, tile) };
+        // SAFETY: `Product`'s contract, which the tile is made of.
+        unsafe { kernel_of_one::<S>(m, n)(s, tile) };
     }
     is_one
 }
 
-/// The tiles, column by column.
+/// The tiles, column by column. (A [`Sweep`](super::sweep) is ready for blocks, for what is asked for ahead and for what is left to do after a
+/// kernel; what it costs to find that there is none of it is what a close product cannot hide.)
 struct Tiles<'a, 'b> {
     m: usize,
     n: usize,

@@ -159,12 +159,8 @@ impl Body for Serial<'_> {
         }
         // Most products are none of these: they need not be read by way of a pointer to what they might have become.
         if let (Rhs::Plain(b), true) = (p.b, p.is_swapped::<S>()) {
-            let swapped = Oriented(&p.swapped(b));
-            return if is_half::<S>(swapped.0.n) {
-                s.half().run_outlined(swapped)
-            } else {
-                s.run_outlined(swapped)
-            };
+            let swapped = &p.swapped(b);
+            return run_fitting(s, swapped.n, Oriented(swapped));
         }
         if let Some((whole, tail)) = p.without_tail::<S>() {
             s.run_outlined(Oriented(&whole));
@@ -180,8 +176,18 @@ impl Body for Serial<'_> {
 
 /// Whether so many columns fit into half a vector.
 #[inline(always)]
-pub(super) fn is_half<S: Simd>(n: usize) -> bool {
+fn is_half<S: Simd>(n: usize) -> bool {
     n <= S::Half::LANES && S::Half::LANES < S::LANES
+}
+
+/// Runs what has so many columns, with half vectors if they fit into one.
+#[inline(always)]
+pub(super) fn run_fitting<S: Simd>(s: S, n: usize, body: impl Body<Out = ()>) {
+    if is_half::<S>(n) {
+        s.half().run_outlined(body);
+    } else {
+        s.run_outlined(body);
+    }
 }
 
 /// A product whose operands have their roles.

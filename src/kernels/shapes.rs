@@ -17,9 +17,9 @@ unsafe fn tile<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(s: S, tile
 }
 
 /// The kernels of an instruction set.
-struct Tiles<S>(PhantomData<S>);
+struct Kernels<S>(PhantomData<S>);
 
-impl<S: Simd> Tiles<S> {
+impl<S: Simd> Kernels<S> {
     /// By vectors, which are a power of two, then by rows, and by whether all columns exist.
     const POWERS: [&'static [[Kernel<S>; 2]]; 4] = {
         macro_rules! by_rows {
@@ -47,17 +47,12 @@ impl<S: Simd> Tiles<S> {
 
     /// Those of three vectors, of which all columns exist, and the rows of the first.
     const THREE: (usize, &'static [Kernel<S>]) = {
-        if S::TILE_ROWS <= 6 {
-            (3, &[tile::<S, Whole, 3, 3>, tile::<S, Whole, 4, 3>])
-        } else {
-            let fives = &[
-                tile::<S, Whole, 5, 3>,
-                tile::<S, Whole, 6, 3>,
-                tile::<S, Whole, 7, 3>,
-                tile::<S, Whole, 8, 3>,
-            ];
-            (5, fives)
+        macro_rules! by_rows {
+            ($first:literal $($rows:literal)+) => {
+                ($first, &[tile::<S, Whole, $first, 3>, $(tile::<S, Whole, $rows, 3>),+])
+            };
         }
+        if S::TILE_ROWS <= 6 { by_rows!(3 4) } else { by_rows!(5 6 7 8) }
     };
 }
 
@@ -66,10 +61,10 @@ impl<S: Simd> Tiles<S> {
 #[inline(always)]
 pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel<S> {
     if vectors == 3 {
-        let (first, three) = Tiles::<S>::THREE;
+        let (first, three) = Kernels::<S>::THREE;
         three[rows - first]
     } else {
-        Tiles::<S>::POWERS[vectors.trailing_zeros() as usize][rows - 1][usize::from(full)]
+        Kernels::<S>::POWERS[vectors.trailing_zeros() as usize][rows - 1][usize::from(full)]
     }
 }
 

@@ -206,6 +206,19 @@ pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
     true
 }
 
+/// Whether an `m` x `n` C is one tile, with rows of A `a_row` apart.
+#[inline(always)]
+pub(super) fn is_one_tile<S: Simd>(m: usize, n: usize, a_row: isize) -> bool {
+    m <= rows_for::<S>(n, a_row) && n <= 2 * S::LANES
+}
+
+/// The kernel of that tile, which has no fewer rows and columns.
+#[inline(always)]
+pub(super) fn kernel_of_one<S: Simd>(m: usize, n: usize) -> Kernel<S> {
+    let vectors = if n <= S::LANES { 1 } else { 2 };
+    kernel::<S>(m, vectors, n == vectors * S::LANES)
+}
+
 /// How a product of one tile reads its B.
 pub(super) enum OneTile {
     InPlace,
@@ -218,7 +231,7 @@ impl OneTile {
     #[inline(always)]
     pub(super) fn of<S: Simd>(p: &Product) -> Option<OneTile> {
         let Rhs::Plain(b) = p.b else { return None };
-        let one = p.m <= rows_for::<S>(p.n, p.a.row) && p.n <= 2 * S::LANES;
+        let one = is_one_tile::<S>(p.m, p.n, p.a.row);
         if !(as_it_lies(p) && one && is_close((p.m, p.n, p.k))) || p.is_narrow::<S>() {
             return None;
         }
@@ -263,10 +276,9 @@ impl Body for Turned<'_> {
 /// As for [`one_tile`], with `b` in place of the product's own.
 #[inline(always)]
 unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Option<Rest>) {
-    let vectors = if p.n <= S::LANES { 1 } else { 2 };
     let tile = last_tile(p.a, p.k, b, (p.c, p.c_row, p.n), p.start, finish);
-    // SAFETY: the caller's; C has no more rows and columns than this kernel's tile.
-    unsafe { kernel::<S>(p.m, vectors, p.n == vectors * S::LANES)(s, &tile) };
+    // SAFETY: the caller's.
+    unsafe { kernel_of_one::<S>(p.m, p.n)(s, &tile) };
     match rest {
         None => {}
         Some(Rest::Descend(_)) if !p.first_row => {}

@@ -103,7 +103,7 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
     fn tile<S: Simd>(product: &Product, one: bool) -> (usize, usize) {
         let (m, n) = (product.m, product.n);
         match (Streaming::of::<S>(product), Turning::of::<S>(product)) {
-            (Some(streaming), _) if !one => (streaming.rows, S::LANES),
+            (Some(streaming), _) if !one => streaming.at_once::<S>(),
             (_, Some(turning)) if !one => (m, turning.next::<S>(0).2),
             _ => {
                 // A small one that lies by columns is copied by rows.

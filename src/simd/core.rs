@@ -50,6 +50,11 @@ impl Core {
     /// The least `l1` of all: there is no need to ask which core it is.
     pub(crate) const L1: usize = 6 << 10;
 
+    /// Whether its L1 foresees what is read in order.
+    pub(crate) fn foresees(&self) -> bool {
+        self.ahead == 0
+    }
+
     /// The one that this process runs on, detected once.
     #[inline(always)]
     pub(crate) fn current() -> &'static Core {

@@ -13,10 +13,17 @@ fn strided(data: &[f32], rows: usize, cols: usize, by_columns: bool) -> Strided<
 }
 
 /// Products that some core computes in a way of its own: few rows beside columns that are transposed, or few columns beside
-/// rows; an A or a B that is copied or not; and a large C of few steps.
+/// rows; an A or a B that is copied or not; a large C of few steps; and one or two rows beside a B beyond L1, of every number of steps that
+/// are left of a piece.
 #[test]
 fn every_core_has_the_bits_of_the_loop() -> Result<()> {
     let mut shapes = vec![(390, 160, 40), (1500, 1400, 2), (20, 130, 512), (520, 130, 20), (1030, 130, 260)];
+    shapes.extend((36..=41).map(|k| (1, 290, k)).chain([
+        (1, 600, 14),
+        (1, 4400, 9),
+        (1, 150, 90),
+        (2, 130, 100),
+    ]));
     for few in 1..=9 {
         for (many, k) in [(32, 24), (40, 33), (48, 31), (75, 100), (112, 7), (83, 512)] {
             shapes.extend([(few, many, k), (many, few, k)]);
@@ -70,6 +77,24 @@ fn columns_are_taken_as_each_core_shuffles() {
                 let product = || matmul(a.view(), b.view().t(), c.view_mut());
                 let kernel = core.pretend(|| isa.pin(|| profile::kernel_of(product).1)).unwrap();
                 assert_eq!(kernel.to_string(), format!("{isa} {rows}x{cols}"), "{k} steps, {core:?}");
+            }
+        }
+    }
+}
+
+/// A single row beside a B beyond L1 takes pieces of 1 KiB of each row where the core foresees them; and of rows that are shorter it is
+/// tiles there that read them almost in order.
+#[test]
+fn rows_come_as_each_core_foresees() {
+    for (rows, n, k, other, foreseen) in
+        [(1, 784, 64, 16, 256), (1, 240, 64, 16, 16), (1, 128, 784, 16, 128), (2, 192, 100, 16, 128)]
+    {
+        let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(k, n), Matrix::zeros(rows, n));
+        for (core, cols) in Core::ALL.into_iter().zip([other, foreseen]) {
+            for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
+                let product = || matmul(a.view(), b.view(), c.view_mut());
+                let kernel = core.pretend(|| isa.pin(|| profile::kernel_of(product).1)).unwrap();
+                assert_eq!(kernel.to_string(), format!("{isa} {rows}x{cols}"), "{n} columns, {core:?}");
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::simd::Isa;
+use crate::simd::{Core, Isa};
 
 /// How this copy of percycle was built, and what it runs on: print it beside every figure.
 ///
@@ -31,6 +31,8 @@ pub struct BuildInfo {
     pub git: Option<&'static str>,
     /// The instruction set in use on this thread.
     pub isa: Isa,
+    /// The kind of core this process runs on, where percycle knows it and takes other ways to the same bits there (`Zen 5`), or `other`.
+    pub core: &'static str,
 }
 
 /// How this copy of percycle was built, and what it runs on.
@@ -45,6 +47,7 @@ pub fn build_info() -> BuildInfo {
         compiled_isas: env!("PERCYCLE_BUILD_ISAS"),
         git: Some(env!("PERCYCLE_BUILD_GIT")).filter(|revision| !revision.is_empty()),
         isa: Isa::current(),
+        core: Core::current().name,
     }
 }
 
@@ -52,7 +55,7 @@ impl fmt::Display for BuildInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "percycle {} ({}) on {}, {} (opt-level {}), {}; kernels {}, running {}",
+            "percycle {} ({}) on {}, {} (opt-level {}), {}; kernels {}, running {} (core: {})",
             self.version,
             self.git.unwrap_or("no git"),
             self.target,
@@ -61,6 +64,7 @@ impl fmt::Display for BuildInfo {
             self.rustc,
             self.compiled_isas,
             self.isa,
+            self.core,
         )
     }
 }

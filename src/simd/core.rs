@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 /// A core as blocking and choice of kernels see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Core {
+    /// What it is called in [`crate::BuildInfo`].
+    pub name: &'static str,
     /// Values of `f32` of a product up to which its operands lie in L1 beside each other, so that nothing needs to be asked for.
     pub l1: usize,
     /// Values of `f32` in its L2.
@@ -27,6 +29,7 @@ pub(crate) struct Core {
 
 /// Measured on Xeons (Emerald Rapids), and on Zen 4 but for its L2. What nobody has measured is taken for one of those.
 const OTHER: Core = Core {
+    name: "other",
     l1: Core::L1,
     l2: 2 << 18,
     shuffles_whole: false,
@@ -37,6 +40,7 @@ const OTHER: Core = Core {
 };
 /// Zen 5, with units of 512 bits beside an L1 of 48 KiB and an L2 of 1 MiB.
 const ZEN5: Core = Core {
+    name: "Zen 5",
     l1: 12 << 10,
     l2: 1 << 18,
     shuffles_whole: true,

@@ -99,3 +99,12 @@ fn rows_come_as_each_core_foresees() {
         }
     }
 }
+
+#[test]
+fn build_info_tells_the_kind_of_core() {
+    for core in Core::ALL {
+        let told = core.pretend(crate::build_info);
+        assert_eq!(told.core, core.name);
+        assert!(told.to_string().ends_with(&format!("(core: {})", core.name)), "{told}");
+    }
+}

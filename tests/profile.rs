@@ -448,6 +448,30 @@ fn long_rows_stream() {
     }
 }
 
+/// So do the plain updates of few samples, whose rows of weights may be shorter: with AVX-512 from 128 on.
+#[test]
+fn updates_of_few_samples_stream() {
+    for (samples, outputs, avx512, others) in
+        [(1, 128, 1, 1), (4, 128, 2, 1), (8, 130, 2, 1), (9, 130, 0, 0), (2, 127, 0, 1)]
+    {
+        for isa in Isa::available() {
+            let mut case = Case::new(
+                &[60, outputs, 3],
+                Activation::Relu,
+                Activation::Identity,
+                samples,
+                Sgd::new(0.1).into(),
+            );
+            let report = alone(|| isa.pin(|| record(|| case.step().map(drop)).1));
+            let is_update = |entry: &Entry| entry.phase == Phase::Descend && entry.layer == Some(0);
+            let kernel = report.entries().into_iter().find(is_update).and_then(|entry| entry.kernel).unwrap();
+            let rows = if isa.lanes() == 16 { avx512 } else { others };
+            let streams = kernel == format!("{isa} {rows}x{}", isa.lanes());
+            assert_eq!(streams, rows > 0, "{samples} samples, {outputs} outputs: {kernel}");
+        }
+    }
+}
+
 #[test]
 fn watching_changes_no_bit() {
     let (mut watched, mut alone) = (Case::large(), Case::large());

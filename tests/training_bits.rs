@@ -409,6 +409,13 @@ fn long_rows() {
             alone(|| check(&model, setup, ref_optimizer, &data, cuts));
         }
     }
+    // Plain updates by every number of samples that streams, and by one more; an odd number of rows, and part of a vector.
+    for samples in 1..=9 {
+        let model = mlp(9, &[(131, Relu), (270, Relu), (3, Identity)], 6);
+        let (optimizer, ref_optimizer) = optimizers()[0];
+        let setup = Setup { loss: Loss::Mse, optimizer, clip: Clip::None };
+        alone(|| check(&model, setup, ref_optimizer, &Data::new(9, 3, samples, 2), &[][..]));
+    }
 }
 
 /// Layers of few units and many samples: their factors change places, and what is saved of them lies as their outputs do.

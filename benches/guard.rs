@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::Product;
 use common::nets::{Net, products, trainer};
-use percycle::{Isa, build_info, fma_peak, profile};
+use percycle::profile::{self, read_bandwidth};
+use percycle::{Isa, build_info, fma_peak};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -46,6 +47,8 @@ struct ProductFloors {
     peak: Option<Floor>,
     /// How many times as fast as matrixmultiply, on one thread.
     matrixmultiply: Option<Floor>,
+    /// The share of the bandwidth with which one core reads as many bytes as B has: how fast B is read by few rows.
+    read: Option<Floor>,
 }
 
 /// A training step.
@@ -213,7 +216,8 @@ impl Guard {
                     let mut theirs = product();
                     Timed::new(self.aim, move || theirs.matrixmultiply())
                 });
-                let (mut of_peak, mut of_peer) = (Vec::new(), Vec::new());
+                let (mut of_peak, mut of_peer, mut of_read) = (Vec::new(), Vec::new(), Vec::new());
+                let bytes = size_of::<f32>() * k * n;
                 let mut witness = Witness::new(self.aim);
                 for _ in 0..self.rounds {
                     let peak = fma_peak(isa);
@@ -221,12 +225,19 @@ impl Guard {
                     let seconds = percycle.seconds();
                     of_peak.push(flops / seconds / (peak * case.threads as f64));
                     of_peer.extend(peer.as_mut().map(|peer| peer.seconds() / seconds));
+                    if case.read.is_some() {
+                        let bandwidth = read_bandwidth(isa, bytes).expect("memory holds another B");
+                        of_read.push(bytes as f64 / seconds / bandwidth);
+                    }
                 }
                 if let Some(floor) = &case.peak {
                     self.add(&name, "FMA peak", &mut of_peak, (floor, self.slack), &mut witness);
                 }
                 if let Some(floor) = &case.matrixmultiply {
                     self.add(&name, "matrixmultiply", &mut of_peer, (floor, self.slack), &mut witness);
+                }
+                if let Some(floor) = &case.read {
+                    self.add(&name, "read bandwidth", &mut of_read, (floor, self.slack), &mut witness);
                 }
             });
         });

@@ -160,6 +160,7 @@ struct Pass<'a> {
     /// Rows of C, as many as a kernel has or, if one kernel has all steps, a multiple of that.
     height: usize,
     cols: usize,
+    /// Vectors of a row that pass at once.
     vectors: usize,
     /// How often the kernel's steps follow each other.
     times: usize,
@@ -199,12 +200,12 @@ impl Pass<'_> {
 }
 
 /// The kernel. (Whether it updates weights is a parameter: asked where C is written, it made products 1.04 to 1.2 times as long.)
-struct PassBody<'a, const ROWS: usize, const STEPS: usize, const VECTORS: usize, const DESCENDS: bool>(
+struct PassBody<'a, const ROWS: usize, const STEPS: usize, const NV: usize, const DESCENDS: bool>(
     &'a Pass<'a>,
 );
 
-impl<const ROWS: usize, const STEPS: usize, const VECTORS: usize, const DESCENDS: bool> Body
-    for PassBody<'_, ROWS, STEPS, VECTORS, DESCENDS>
+impl<const ROWS: usize, const STEPS: usize, const NV: usize, const DESCENDS: bool> Body
+    for PassBody<'_, ROWS, STEPS, NV, DESCENDS>
 {
     type Out = ();
 
@@ -233,7 +234,7 @@ impl<const ROWS: usize, const STEPS: usize, const VECTORS: usize, const DESCENDS
                     ($vectors:expr, $j:expr, $left:expr) => {
                         let (b, c) = (b_steps.wrapping_add($j), c.wrapping_add($j));
                         // A line of C is asked for now, not when it is its turn to be written: where it is long, and so far away.
-                        let asks = const { S::LANES == LINE && ROWS == rows_at_once(STEPS) && VECTORS == 1 };
+                        let asks = const { S::LANES == LINE && ROWS == rows_at_once(STEPS) && NV == 1 };
                         if let (true, Some(soon)) = (asks, c_soon) {
                             for i in 0..ROWS {
                                 s.prefetch(c.wrapping_offset(i as isize * c_row + soon));
@@ -279,10 +280,9 @@ impl<const ROWS: usize, const STEPS: usize, const VECTORS: usize, const DESCENDS
                         }
                     };
                 }
-                let (pieces, whole) =
-                    (cols / (VECTORS * S::LANES) * (VECTORS * S::LANES), cols / S::LANES * S::LANES);
-                for j in (0..pieces).step_by(VECTORS * S::LANES) {
-                    piece!(VECTORS, j, S::LANES);
+                let (pieces, whole) = (cols / (NV * S::LANES) * (NV * S::LANES), cols / S::LANES * S::LANES);
+                for j in (0..pieces).step_by(NV * S::LANES) {
+                    piece!(NV, j, S::LANES);
                 }
                 for j in (pieces..whole).step_by(S::LANES) {
                     piece!(1, j, S::LANES);
@@ -302,11 +302,11 @@ impl<const ROWS: usize, const STEPS: usize, const VECTORS: usize, const DESCENDS
 
 /// # Safety
 /// A, B and C hold what the `Pass` says, for `ROWS` rows and `times` times `STEPS` steps.
-unsafe fn pass<S: Simd, const ROWS: usize, const STEPS: usize, const VECTORS: usize, const DESCENDS: bool>(
+unsafe fn pass<S: Simd, const ROWS: usize, const STEPS: usize, const NV: usize, const DESCENDS: bool>(
     s: S,
     pass: &Pass,
 ) {
-    s.run_outlined(PassBody::<ROWS, STEPS, VECTORS, DESCENDS>(pass));
+    s.run_outlined(PassBody::<ROWS, STEPS, NV, DESCENDS>(pass));
 }
 
 /// The most rows that stream past a B of so many values: one that stays in L2 comes fast enough for tiles of three.

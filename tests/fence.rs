@@ -129,14 +129,24 @@ fn wide_layers_stay_inside_what_they_allocate() {
     let mut numbers = Numbers::new(2);
     for isa in Isa::available() {
         isa.pin(|| {
-            for (rows, inputs, units) in [(16, 1104, 304), (208, 1104, 190), (16, 304, 1104), (1, 64, 2080)] {
+            let adam = Optimizer::from(Adam::new(0.01));
+            for (rows, inputs, units, optimizer) in [
+                (16, 1104, 304, adam),
+                (208, 1104, 190, adam),
+                (16, 304, 1104, adam),
+                (1, 64, 2080, adam),
+                // Plain updates by few samples, which stream into rows of weights.
+                (1, 131, 304, Sgd::new(0.01).into()),
+                (5, 131, 270, Sgd::new(0.01).into()),
+            ] {
                 let network = mlp(
                     inputs,
                     &[(units, Activation::Silu), (inputs, Activation::Gelu), (3, Activation::Tanh)],
                 );
                 let x = Matrix::from_vec(rows, inputs, numbers.many(rows * inputs)).unwrap();
                 let t = Matrix::from_vec(rows, 3, numbers.many(rows * 3)).unwrap();
-                let mut trainer = Trainer::new(network, Loss::Mse, Adam::new(0.01)).unwrap();
+                let mut trainer = Trainer::new(network, Loss::Mse, optimizer).unwrap();
+                trainer.step(x.view(), Targets::Values(t.view())).unwrap();
                 trainer.step(x.view(), Targets::Values(t.view())).unwrap();
                 trainer.accumulate(x.view(), Targets::Values(t.view())).unwrap();
                 trainer.apply().unwrap();

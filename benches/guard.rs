@@ -230,14 +230,14 @@ impl Guard {
                         of_read.push(bytes as f64 / seconds / bandwidth);
                     }
                 }
-                if let Some(floor) = &case.peak {
-                    self.add(&name, "FMA peak", &mut of_peak, (floor, self.slack), &mut witness);
-                }
-                if let Some(floor) = &case.matrixmultiply {
-                    self.add(&name, "matrixmultiply", &mut of_peer, (floor, self.slack), &mut witness);
-                }
-                if let Some(floor) = &case.read {
-                    self.add(&name, "read bandwidth", &mut of_read, (floor, self.slack), &mut witness);
+                for (floor, of, ratios) in [
+                    (&case.peak, "FMA peak", &mut of_peak),
+                    (&case.matrixmultiply, "matrixmultiply", &mut of_peer),
+                    (&case.read, "read bandwidth", &mut of_read),
+                ] {
+                    if let Some(floor) = floor {
+                        self.add(&name, of, ratios, (floor, self.slack), &mut witness);
+                    }
                 }
             });
         });

@@ -147,7 +147,6 @@ fn wide_layers_stay_inside_what_they_allocate() {
                 let t = Matrix::from_vec(rows, 3, numbers.many(rows * 3)).unwrap();
                 let mut trainer = Trainer::new(network, Loss::Mse, optimizer).unwrap();
                 trainer.step(x.view(), Targets::Values(t.view())).unwrap();
-                trainer.step(x.view(), Targets::Values(t.view())).unwrap();
                 trainer.accumulate(x.view(), Targets::Values(t.view())).unwrap();
                 trainer.apply().unwrap();
                 for layer in trainer.model().layers() {

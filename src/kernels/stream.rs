@@ -7,7 +7,7 @@ use super::epilogue::{BIASES, Done, Rest, descend_biases, split};
 use super::gemm::{Epilogue, Product, Rhs};
 use super::pack::Operand;
 use super::short::{as_it_lies, last_tile};
-use super::tile::{Finish, PANEL, Start, Tile, descended};
+use super::tile::{PANEL, Start, Tile, descended};
 use super::update::{Plain, update_rows};
 use super::vector::{load_up_to, store_up_to};
 use crate::buffer::{CacheLine, LINE};
@@ -60,8 +60,8 @@ impl<'a> Streaming<'a> {
         // A gradient that is not stored cannot be gone on with: all steps in one pass.
         let rows = if few_rows && plain(p).is_none() { p.m } else { rows_of_few_steps::<S>(p)? };
         // Of more rows the accumulators leave pieces too short to be foreseen.
-        let pieces = S::LANES == LINE && rows == 1 && p.k > STEPS && p.n >= PIECE * S::LANES;
-        let vectors = if pieces && Core::current().foresees() { PIECE } else { 1 };
+        let pieces = foresees::<S>() && rows == 1 && p.k > STEPS && p.n >= PIECE * S::LANES;
+        let vectors = if pieces { PIECE } else { 1 };
         Some(Streaming { p, b, rows, vectors })
     }
 
@@ -215,10 +215,10 @@ impl<const ROWS: usize, const STEPS: usize, const NV: usize, const DESCENDS: boo
     fn call<S: Simd>(self, s: S) {
         let Pass { height, cols, times, mut a, b, mut start, mut c, c_row, c_soon, .. } = *self.0;
         let b_row = b.row;
-        let mut how = (s.splat(0.0), s.splat(0.0));
-        if let (true, Some(plain)) = (DESCENDS, self.0.plain) {
-            how = (s.splat(plain.scale), s.splat(-plain.rate));
-        }
+        let how = match self.0.plain {
+            Some(plain) if DESCENDS => (s.splat(plain.scale), s.splat(-plain.rate)),
+            _ => (s.splat(0.0), s.splat(0.0)),
+        };
         for _ in (0..height).step_by(ROWS) {
             let (mut a_steps, mut b_steps) = (a, b.ptr);
             for _ in 0..times {
@@ -325,8 +325,13 @@ fn most_rows<S: Simd>(values: usize) -> usize {
 /// several rows side by side.
 #[inline(always)]
 fn is_in_order<S: Simd>(b: Operand, values: usize) -> bool {
-    let core = Core::current();
-    S::LANES == LINE && b.row <= SHORT && values <= core.l2 && core.foresees()
+    foresees::<S>() && b.row <= SHORT && values <= Core::current().l2
+}
+
+/// Whether this core foresees what is read in order, which shows with vectors of whole lines only.
+#[inline(always)]
+fn foresees<S: Simd>() -> bool {
+    S::LANES == LINE && Core::current().foresees()
 }
 
 /// The most steps of so many rows: their values of A stay in registers, beside B and the accumulators.
@@ -339,7 +344,7 @@ fn most_steps<S: Simd>(rows: usize) -> usize {
 /// The update that happens in registers, if that is what is done to C.
 #[inline(always)]
 fn plain<'a>(p: &Product<'a>) -> Option<&'a Plain> {
-    if let Finish::Descend(plain) = split(p, true).0 { Some(plain) } else { None }
+    if let Epilogue::Descend(descent) = p.epilogue { descent.plain.as_ref() } else { None }
 }
 
 /// Rows that stream into C at once, if it has so few steps and rows so long that tiles do worse.

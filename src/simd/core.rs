@@ -55,6 +55,7 @@ impl Core {
     pub(crate) const L1: usize = 6 << 10;
 
     /// Whether its L1 foresees what is read in order.
+    #[inline(always)]
     pub(crate) fn foresees(&self) -> bool {
         self.ahead == 0
     }

@@ -250,9 +250,12 @@ struct Plan {
 impl Plan {
     #[inline(always)]
     fn new<S: Simd>(p: &Product) -> Plan {
+        // A step of a tile of lines takes longer.
+        let slow_sets = S::LANES < LINE && Core::current().slow_sets;
         let far = || match (p.a.row.unsigned_abs(), p.a.col.unsigned_abs()) {
             (row, 1) => row.is_multiple_of(COPY_A_STRIDE) && Core::current().copies_a,
             (1, col) if Core::current().copies_a => col >= COPY_A_STRIDE,
+            (1, col) if slow_sets && col.is_multiple_of(COPY_A_STRIDE) => true,
             (row, col) => row == 1 && col >= PAGE && p.k > K_BLOCK_FAR,
         };
         let copy_a = p.alpha != 1.0 || (p.n >= COPY_A_COLS && far());
@@ -264,8 +267,13 @@ impl Plan {
                     rows if row.is_multiple_of(LINE) => rows,
                     rows => rows / 4 * 3, // Vectors of such rows lie across two lines.
                 };
-                let pack =
-                    p.m >= PACK_B_ROWS && row >= PACK_B_STRIDE && !near && (row >= PAGE || p.m >= rows());
+                let pack = if slow_sets && row.is_multiple_of(PAGE) {
+                    // Tiles that read it often enough for what copying takes, from L3 or from memory.
+                    let tiles = if p.k.saturating_mul(p.n) <= B_BLOCK { 2 } else { 5 };
+                    p.m > tiles * S::TILE_ROWS
+                } else {
+                    p.m >= PACK_B_ROWS && row >= PACK_B_STRIDE && !near && (row >= PAGE || p.m >= rows())
+                };
                 (pack, if pack { K_BLOCK } else { (K_BLOCK_FAR * (PAGE / row).max(1)).min(K_BLOCK) })
             }
             Rhs::Plain(_) => (true, K_BLOCK),

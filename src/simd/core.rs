@@ -22,6 +22,9 @@ pub(crate) struct Core {
     /// Whether a block of A is copied where lines of one tile share a set of L1. 12 ways hold one for each row of a tile, and with two
     /// threads the copies cost 2 to 7 %; the Xeon, whose L1 has as many, has not been measured without them.
     pub copies_a: bool,
+    /// Whether a set of L1 takes lines from L2 more slowly (one in 7 to 10 cycles, by measurement) than tiles of half vectors read them (6), so
+    /// that rows a page apart are better copied, a line of which each step reads.
+    pub slow_sets: bool,
     /// Whether rows that stream into a C beyond L3 wait for its lines, unless they are asked for by the rows before, and lose by asking
     /// for lines that are nearer. Others ask for each line just before it is written.
     pub asks_for_rows: bool,
@@ -36,6 +39,7 @@ const OTHER: Core = Core {
     ahead: 8,
     pack_rows: 384,
     copies_a: true,
+    slow_sets: false,
     asks_for_rows: false,
 };
 /// Zen 5, with units of 512 bits beside an L1 of 48 KiB and an L2 of 1 MiB.
@@ -47,6 +51,7 @@ const ZEN5: Core = Core {
     ahead: 0,
     pack_rows: 800,
     copies_a: false,
+    slow_sets: true,
     asks_for_rows: true,
 };
 

@@ -13,11 +13,12 @@ fn strided(data: &[f32], rows: usize, cols: usize, by_columns: bool) -> Strided<
 }
 
 /// Products that some core computes in a way of its own: few rows beside columns that are transposed, or few columns beside
-/// rows; an A or a B that is copied or not; a large C of few steps; and one or two rows beside a B beyond L1, of every number of steps that
+/// rows; an A or a B that is copied or not, for how many rows there are or how far apart they lie; a large C of few steps; and one or two rows beside a B beyond L1, of every number of steps that
 /// are left of a piece.
 #[test]
 fn every_core_has_the_bits_of_the_loop() -> Result<()> {
     let mut shapes = vec![(390, 160, 40), (1500, 1400, 2), (20, 130, 512), (520, 130, 20), (1030, 130, 260)];
+    shapes.extend([(14, 1024, 21), (1024, 129, 17)]);
     shapes.extend((36..=41).map(|k| (1, 290, k)).chain([
         (1, 600, 14),
         (1, 4400, 9),

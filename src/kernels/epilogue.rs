@@ -68,15 +68,24 @@ pub(super) struct Done<'a> {
 }
 
 impl Done<'_> {
-    /// Before the kernel: where the chains of a staged tile begin in C, they are brought to it.
+    /// Before the kernel: where the chains of a staged tile begin in C, they are brought to it. What was saved for it is asked for: a
+    /// line from each of many rows, which would be waited for after the kernel.
     ///
     /// # Safety
     /// C holds the tile's rows and columns, and so does what is at `tile.c`.
     #[inline(always)]
     pub(super) unsafe fn begin<S: Simd>(&self, s: S, staged: bool) {
-        if let (true, Start::Scaled(_)) = (staged, self.tile.start) {
+        let Done { p, tile, rows, offset, .. } = *self;
+        if let (true, Epilogue::Derivative { saved, .. }) = (staged, p.epilogue) {
+            // The tile above has brought the lines in which this one begins.
+            let last = offset + (rows - 1) as isize * p.c_row;
+            for col in 0..tile.cols as isize {
+                s.prefetch(saved.wrapping_offset(last + col * p.c_col));
+            }
+        }
+        if let (true, Start::Scaled(_)) = (staged, tile.start) {
             // SAFETY: the caller's.
-            unsafe { self.stage(s, self.c, self.tile.c) };
+            unsafe { self.stage(s, self.c, tile.c) };
         }
     }
 

@@ -200,7 +200,7 @@ impl Body for Oriented<'_> {
     fn call<S: Simd>(self, s: S) {
         let p = self.0;
         if let Some(streaming) = Streaming::of::<S>(p) {
-            return s.run_outlined(streaming);
+            return streaming.run(s);
         }
         if let Some(turning) = Turning::of::<S>(p) {
             return s.run_outlined(turning);

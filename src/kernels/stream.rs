@@ -30,6 +30,8 @@ const PIECE: usize = 16;
 const PIECE_STEPS: usize = 6;
 /// Values of C that pass at once, which stay in L1 (16 KiB).
 const BLOCK: usize = 4096;
+/// Rows of C from which a B of few steps is copied to where lines begin.
+const COPY_ROWS: usize = 16;
 /// Values of B from which to read it takes longer than the multiply-adds: all of L1.
 const FAR_B: usize = 8 * 1024;
 /// Values of C from which its lines come from memory (8 MiB).
@@ -63,6 +65,19 @@ impl<'a> Streaming<'a> {
         let pieces = foresees::<S>() && rows == 1 && p.k > STEPS && p.n >= PIECE * S::LANES;
         let vectors = if pieces { PIECE } else { 1 };
         Some(Streaming { p, b, rows, vectors })
+    }
+
+    /// Runs it, beside a copy of B if that saves more than it takes.
+    #[inline(always)]
+    pub(super) fn run<S: Simd>(self, s: S) {
+        let Streaming { p, b, .. } = self;
+        let lines = b.row % LINE as isize == 0 && b.ptr.addr().is_multiple_of(align_of::<CacheLine>());
+        let copies = (2..=STEPS).contains(&p.k) && p.m >= COPY_ROWS && p.k * aligned(p.n) <= BLOCK && !lines;
+        if copies {
+            s.run_outlined(BesideCopy(self));
+        } else {
+            s.run_outlined(self);
+        }
     }
 
     /// Rows and columns of C that pass at once.
@@ -145,6 +160,33 @@ impl Streaming<'_> {
         let p = self.p;
         last_tile(p.a, p.k, p.b.columns(p.k, 0, j), (c, p.c_row, cols), p.start, split(p, true).0)
     }
+}
+
+/// A product that streams past a B of few steps whose rows are copied to where lines begin: a vector that lies across two is read in
+/// twice the time, and each row of C reads all of them.
+struct BesideCopy<'a>(Streaming<'a>);
+
+impl Body for BesideCopy<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Streaming { p, b, .. } = self.0;
+        let mut copy = MaybeUninit::<[CacheLine; BLOCK / LINE]>::uninit();
+        let (ptr, row): (*mut f32, _) = (copy.as_mut_ptr().cast(), aligned(p.n));
+        assert!(p.k * row <= BLOCK, "the copy holds all of B");
+        for i in 0..p.k {
+            // SAFETY: B holds k rows of n contiguous columns, `Serial`'s contract, and the copy as many.
+            unsafe { std::ptr::copy_nonoverlapping(b.at(i, 0).ptr, ptr.wrapping_add(i * row), p.n) };
+        }
+        s.run_outlined(Streaming { b: Operand { ptr, row: row as isize, col: 1 }, ..self.0 });
+    }
+}
+
+/// Values from one row to the next of rows of `n` that begin with lines.
+#[inline(always)]
+fn aligned(n: usize) -> usize {
+    n.next_multiple_of(LINE)
 }
 
 /// Where the chains of a pass begin: rows so far apart.

@@ -75,6 +75,9 @@ fn products_stay_inside_their_operands() {
         (17, 33, 33),
         (40, 1, 35),
         (1, 40, 35),
+        // Columns that two vectors have in common.
+        (1, 13, 21),
+        (5, 20, 21),
         // In blocks, copied and packed.
         (2, 33, 1030),
         (200, 130, 700),
@@ -87,6 +90,7 @@ fn products_stay_inside_their_operands() {
         (4, 131, 63),
         (4, 131, 4010),
         (513, 515, 3),
+        (20, 83, 7),
     ];
     for m in [1, 2, 3, 4, 6, 7, 12, 13] {
         for n in sizes {

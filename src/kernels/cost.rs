@@ -1,10 +1,8 @@
 //! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
 
 use super::gemm::{Epilogue, Product, Rhs};
-use super::shapes::turned_rows;
-#[cfg(feature = "rayon")]
-use crate::simd::Core;
-use crate::simd::Simd;
+use super::shapes::{takes_all_turned, turned_rows};
+use crate::simd::{Core, Simd};
 
 // In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,
 // one that is transposed between the multiply-adds (if there are few of them), and one of C that is transposed.
@@ -12,6 +10,9 @@ const HALF: f64 = 0.8;
 pub(super) const MOVE_B: f64 = 0.4;
 const TURN_B: f64 = 0.2;
 const MOVE_C: f64 = 1.0;
+/// The first and the second where half vectors take as long as whole ones: columns that fit into one are transposed by 8 x 8 then.
+const SLOW_HALF: f64 = 1.1;
+const SLOW_MOVE_B: f64 = 2.2;
 /// The same for a value that comes from beyond L2, or goes there.
 #[cfg(feature = "rayon")]
 const FAR: f64 = 0.3;
@@ -20,18 +21,25 @@ const SPLIT: f64 = 400.0;
 /// What must be saved to do more than a single tile: with one column, which is transposed in registers, and with some.
 const ONE_TILE: (f64, f64) = (100.0, 250.0);
 
+/// Cycles of half a vector, and of an element of B that is transposed for one. (Small products have no time for more code around their choice.)
+#[inline(never)]
+fn half() -> (f64, f64) {
+    if Core::current().shuffles_whole { (SLOW_HALF, SLOW_MOVE_B) } else { (HALF, MOVE_B) }
+}
+
 /// Cycles of an `m` x `n` x `k` product.
 #[inline(always)]
 fn cycles<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool) -> f64 {
     let whole = |len: usize| len.div_ceil(S::LANES) as f64 * S::LANES as f64;
-    let vectors = if n <= S::Half::LANES && S::Half::LANES < S::LANES { HALF } else { whole(n) / 16.0 };
+    let is_half = n <= S::Half::LANES && S::Half::LANES < S::LANES;
+    let (vectors, moved) = if is_half { half() } else { (whole(n) / 16.0, MOVE_B) };
     let turned = m <= turned_rows::<S>();
     // Blocks are transposed as a whole, even where columns or steps are missing.
     let blocks = whole(n) * whole(k);
     let (m, n, k) = (m as f64, n as f64, k as f64);
     let b = match move_b {
         true if turned => TURN_B * blocks,
-        true => MOVE_B * n * k,
+        true => moved * n * k,
         false => 0.0,
     };
     let c = if move_c { MOVE_C * m * n } else { 0.0 };
@@ -98,15 +106,20 @@ impl Product<'_> {
     /// rows enough for a kernel that transposes.
     #[inline(always)]
     pub(super) fn is_narrow<S: Simd>(&self) -> bool {
-        let must_save = if self.n == 1 { ONE_TILE.0 } else { ONE_TILE.1 };
-        self.m >= 2 * S::Half::LANES && (1..=4).contains(&self.n) && self.saved_by_swapping::<S>() > must_save
+        let (least, must_save) = match self.n {
+            1 => (S::Half::LANES + 1, ONE_TILE.0),
+            _ => (2 * S::Half::LANES, ONE_TILE.1),
+        };
+        self.m >= least && (1..=4).contains(&self.n) && self.saved_by_swapping::<S>() > must_save
     }
 
     /// The product without the columns beyond the last whole vector, and that of those with the factors exchanged, if this
     /// saves time.
     #[inline(always)]
     pub(super) fn without_tail<S: Simd>(&self) -> Option<(Self, Self)> {
-        if !splits_tail::<S>((self.m, self.n, self.k), self.a.row != 1, self.c_row != 1) {
+        let turned =
+            matches!(self.b, Rhs::Plain(b) if b.col != 1 && takes_all_turned::<S>(self.m, self.n, b.col));
+        if turned || !splits_tail::<S>((self.m, self.n, self.k), self.a.row != 1, self.c_row != 1) {
             return None;
         }
         let whole = self.n / S::LANES * S::LANES;

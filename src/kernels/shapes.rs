@@ -121,7 +121,7 @@ unsafe fn turned<S: Simd, const ROWS: usize, const NV: usize>(s: S, tile: &Tile)
 }
 
 /// The kernel that transposes B in registers, for the next of `n` columns, of which some `left` half vectors are left, and how many columns
-/// it takes, which all exist: if there is one for so many rows. Its A is contiguous over k, and the columns of B are `b_col` apart. (An
+/// it takes at most: if there is one for so many rows. Its A is contiguous over k, and the columns of B are `b_col` apart. (An
 /// Intel core shuffles one whole vector in a cycle and two half ones; with more rows, it is the multiply-adds that take the time. Zen 5
 /// shuffles four of either within their quarters, and two across.)
 pub(super) fn turned_in_registers<S: Simd>(
@@ -146,7 +146,7 @@ pub(super) fn turned_in_registers<S: Simd>(
         3.. if apart && rows == 1 => 3,
         _ => 2,
     };
-    let (kernel, vectors): (Kernel<S>, usize) = match (rows, vectors.min(n / S::Half::LANES)) {
+    let (kernel, vectors): (Kernel<S>, usize) = match (rows, vectors.min(n.div_ceil(S::Half::LANES))) {
         (1, 4) => (turned::<S, 1, 4>, 4),
         (1, 3) => (turned::<S, 1, 3>, 3),
         (1, 2) if apart || narrow => (turned::<S, 1, 2>, 2),
@@ -156,7 +156,13 @@ pub(super) fn turned_in_registers<S: Simd>(
     Some((kernel, vectors * S::Half::LANES))
 }
 
-/// The same by whole vectors, on cores that shuffle those as fast.
+/// Whether one of these takes all of `n` columns and more than a vector of them.
+#[inline(always)]
+pub(super) fn takes_all_turned<S: Simd>(rows: usize, n: usize, b_col: isize) -> bool {
+    n > S::LANES && whole_in_registers::<S>(rows, n, n, b_col).is_some_and(|(_, cols)| n <= cols)
+}
+
+/// The same by whole vectors, on cores that shuffle those as fast. The last two may have columns in common.
 #[inline(always)]
 fn whole_in_registers<S: Simd>(
     rows: usize,
@@ -166,14 +172,14 @@ fn whole_in_registers<S: Simd>(
 ) -> Option<(Kernel<S>, usize)> {
     if const { S::LANES == LINE } {
         // Of fewer columns three half vectors hide as much of the latency of one row's chains.
-        let least = if rows == 1 { 3 * S::LANES } else { 2 * S::LANES };
+        let least = if rows == 1 { 2 * S::LANES + 1 } else { S::LANES + 1 };
         // Columns that share a set of L1, and lines of A that cannot be read beside them.
         let half_page = PAGE as isize / 2;
         let collide = b_col % half_page == 0 && (rows > 2 || b_col % (2 * half_page) == 0);
         if n < least || collide || !Core::current().shuffles_whole {
             return None;
         }
-        let three = rows <= 4 && left.div_ceil(S::LANES) == 3 && n >= 3 * S::LANES;
+        let three = rows <= 4 && left.div_ceil(S::LANES) == 3;
         let vectors = if three { 3 } else { 2 };
         macro_rules! by_shape {
             (two: $($two:literal)+; three: $($three:literal)+) => {

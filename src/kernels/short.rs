@@ -364,7 +364,7 @@ impl<'a> Turning<'a> {
         // What begins at C cannot begin there twice.
         let twice = !matches!(p.start, Start::Scaled(_));
         if let Some((kernel, cols)) = self.in_registers::<S>(j) {
-            let first = j.min(p.n - cols);
+            let first = j.min(p.n.saturating_sub(cols));
             if first == j || twice {
                 return (kernel, first, cols);
             }

@@ -93,13 +93,13 @@ pub(super) struct Tile<'a> {
 
 /// How a kernel reads B. Types, not numbers, because a profile shows their names.
 pub(super) trait Reads {
-    /// All columns exist.
+    /// Of each vector all columns exist.
     const WHOLE: bool = false;
     /// B lies by columns, each contiguous over k and `b_panel` after the one before: they are transposed a few steps ahead
     /// of their use. (16 of them at most: more would be more streams than the hardware foresees.)
     const TRANSPOSES: bool = false;
-    /// B lies likewise, and so many times four steps of it are transposed in registers. (Not 0: all columns exist, and A is
-    /// contiguous over k.)
+    /// B lies likewise, and so many times four steps of it are transposed in registers. (Not 0: the last vector
+    /// ends with the last column, and A is contiguous over k.)
     const FOURS: usize = 0;
 }
 
@@ -144,6 +144,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
     fn call<S: Simd>(self, s: S) {
         let t = self.0;
         debug_assert!(R::TRANSPOSES || t.cols > NV / 2 * S::LANES, "the first half of the vectors exists");
+        debug_assert!(R::FOURS == 0 || t.cols >= S::LANES, "the last vector is a whole one");
         // Masks by vector; unused when all columns exist.
         let mut masks = [s.first(S::LANES); NV];
         if !R::WHOLE {
@@ -157,6 +158,12 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 for $i in 0..ROWS.min(6) $body
                 for $i in 6..ROWS.min(12) $body
                 for $i in 12..ROWS $body
+            };
+        }
+        // Where a vector begins. The last of those that transpose in registers ends with the last column, and may have some of the one before.
+        macro_rules! col {
+            ($j:expr) => {
+                if R::FOURS > 0 { ($j * S::LANES).min(t.cols - S::LANES) } else { $j * S::LANES }
             };
         }
         // Vectors whose columns are known to exist when this is compiled. (Columns to transpose may be any.)
@@ -177,7 +184,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             Start::Zero => {}
             Start::Bias(bias) => {
                 for j in 0..NV {
-                    let v = load!(bias.wrapping_add(j * S::LANES), j);
+                    let v = load!(bias.wrapping_add(col!(j)), j);
                     each_row!(i, {
                         acc[i][j] = v;
                     });
@@ -196,7 +203,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 let beta = s.splat(beta);
                 each_row!(i, {
                     for j in 0..NV {
-                        let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
+                        let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(col!(j));
                         acc[i][j] = s.mul(beta, load!(c.cast_const(), j));
                     }
                 });
@@ -306,7 +313,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             let steps = const { 4 * R::FOURS };
             let mut from = [t.b; NV];
             for j in 0..NV {
-                from[j] = s.held(t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel));
+                from[j] = s.held(t.b.wrapping_offset(col!(j) as isize * t.b_panel));
             }
             // Written out: these loops are too long for the compiler to keep the accumulators in registers.
             macro_rules! eight {
@@ -520,7 +527,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             Finish::Gate(y) => {
                 each_row!(i, {
                     for j in 0..NV {
-                        let y = y.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
+                        let y = y.wrapping_offset(i as isize * t.c_row).wrapping_add(col!(j));
                         acc[i][j] = gate(s, load!(y, j), acc[i][j]);
                     }
                 });
@@ -545,7 +552,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         }
         each_row!(i, {
             for j in 0..NV {
-                let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(j * S::LANES);
+                let c = t.c.wrapping_offset(i as isize * t.c_row).wrapping_add(col!(j));
                 // SAFETY: as for loads: the first `cols` columns of row i exist, and are ours to write.
                 unsafe {
                     if exists!(j) || (R::TRANSPOSES && t.cols == NV * S::LANES) {

@@ -13,12 +13,12 @@ fn strided(data: &[f32], rows: usize, cols: usize, by_columns: bool) -> Strided<
 }
 
 /// Products that some core computes in a way of its own: few rows beside columns that are transposed, or few columns beside
-/// rows; an A or a B that is copied or not, for how many rows there are or how far apart they lie; a large C of few steps; and one or two rows beside a B beyond L1, of every number of steps that
+/// rows, also fewer of either than vectors hold; an A or a B that is copied or not, for how many rows there are or how they lie; a large C of few steps; and one or two rows beside a B beyond L1, of every number of steps that
 /// are left of a piece.
 #[test]
 fn every_core_has_the_bits_of_the_loop() -> Result<()> {
     let mut shapes = vec![(390, 160, 40), (1500, 1400, 2), (20, 130, 512), (520, 130, 20), (1030, 130, 260)];
-    shapes.extend([(14, 1024, 21), (1024, 129, 17)]);
+    shapes.extend([(14, 1024, 21), (1024, 129, 17), (33, 70, 5), (17, 131, 3), (40, 509, 8)]);
     shapes.extend((36..=41).map(|k| (1, 290, k)).chain([
         (1, 600, 14),
         (1, 4400, 9),
@@ -28,6 +28,9 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
     for few in 1..=9 {
         for (many, k) in [(32, 24), (40, 33), (48, 31), (75, 100), (112, 7), (83, 512)] {
             shapes.extend([(few, many, k), (many, few, k)]);
+        }
+        for many in [9, 13, 17, 24, 31, 35] {
+            shapes.extend([(few, many, 77), (many, few, 77)]);
         }
     }
     for (m, n, k) in shapes {
@@ -66,18 +69,32 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
 }
 
 /// Few rows beside a B that lies by columns take two whole vectors of them where those are shuffled as fast, elsewhere a single row
-/// three half ones and others a vector; fewer where they lie whole pages apart.
+/// three half ones and others a vector; fewer where they lie whole pages apart. The last of them need not be full.
 #[test]
 fn columns_are_taken_as_each_core_shuffles() {
-    for (rows, k, other, whole) in [(1, 784, 24, 32), (4, 784, 16, 32), (8, 784, 16, 32), (1, 1024, 16, 16)] {
-        let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(64, k), Matrix::zeros(rows, 64));
+    for (rows, n, k, other, whole) in [
+        (1, 64, 784, 24, 32),
+        (4, 64, 784, 16, 32),
+        (8, 64, 784, 16, 32),
+        (1, 64, 1024, 16, 16),
+        (1, 20, 784, 24, 24),
+        (1, 40, 784, 24, 48),
+        (3, 40, 784, 16, 48),
+        (1, 13, 784, 16, 16),
+        (5, 20, 784, 16, 32),
+    ] {
+        let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(n, k), Matrix::zeros(rows, n));
         for (core, cols) in Core::ALL.into_iter().zip([other, whole]) {
             for isa in Isa::available().filter(|isa| isa.lanes() == 16 || (rows == 1 && isa.lanes() > 1)) {
                 // No core takes whole vectors of fewer lanes in another way.
                 let cols = if isa.lanes() == 16 { cols } else { other };
                 let product = || matmul(a.view(), b.view().t(), c.view_mut());
                 let kernel = core.pretend(|| isa.pin(|| profile::kernel_of(product).1)).unwrap();
-                assert_eq!(kernel.to_string(), format!("{isa} {rows}x{cols}"), "{k} steps, {core:?}");
+                assert_eq!(
+                    kernel.to_string(),
+                    format!("{isa} {rows}x{cols}"),
+                    "{n} columns, {k} steps, {core:?}"
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
 
-use super::gemm::{Epilogue, Product, Rhs};
+use super::gemm::{Epilogue, Product, Rhs, is_half};
 use super::shapes::{takes_all_turned, turned_rows};
 use crate::simd::{Core, Simd};
 
@@ -31,8 +31,7 @@ fn half() -> (f64, f64) {
 #[inline(always)]
 fn cycles<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool) -> f64 {
     let whole = |len: usize| len.div_ceil(S::LANES) as f64 * S::LANES as f64;
-    let is_half = n <= S::Half::LANES && S::Half::LANES < S::LANES;
-    let (vectors, moved) = if is_half { half() } else { (whole(n) / 16.0, MOVE_B) };
+    let (vectors, moved) = if is_half::<S>(n) { half() } else { (whole(n) / 16.0, MOVE_B) };
     let turned = m <= turned_rows::<S>();
     // Blocks are transposed as a whole, even where columns or steps are missing.
     let blocks = whole(n) * whole(k);

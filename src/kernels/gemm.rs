@@ -176,7 +176,7 @@ impl Body for Serial<'_> {
 
 /// Whether so many columns fit into half a vector.
 #[inline(always)]
-fn is_half<S: Simd>(n: usize) -> bool {
+pub(super) fn is_half<S: Simd>(n: usize) -> bool {
     n <= S::Half::LANES && S::Half::LANES < S::LANES
 }
 

@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 use super::epilogue::{BIASES, Done, Rest, descend_biases, split};
 use super::gemm::{Epilogue, Product, Rhs};
-use super::pack::Operand;
+use super::pack::{Operand, copied_stride, copy_a};
+use super::scratch::{self, Use};
 use super::short::{as_it_lies, last_tile};
 use super::tile::{PANEL, Start, Tile, descended};
 use super::update::{Plain, update_rows};
@@ -72,7 +73,8 @@ impl<'a> Streaming<'a> {
     pub(super) fn run<S: Simd>(self, s: S) {
         let Streaming { p, b, .. } = self;
         let lines = b.row % LINE as isize == 0 && b.ptr.addr().is_multiple_of(align_of::<CacheLine>());
-        let copies = (2..=STEPS).contains(&p.k) && p.m >= COPY_ROWS && p.k * aligned(p.n) <= BLOCK && !lines;
+        let copies =
+            (2..=STEPS).contains(&p.k) && p.m >= COPY_ROWS && p.k.saturating_mul(p.n) <= BLOCK && !lines;
         if copies {
             s.run_outlined(BesideCopy(self));
         } else {
@@ -172,21 +174,13 @@ impl Body for BesideCopy<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let Streaming { p, b, .. } = self.0;
-        let mut copy = MaybeUninit::<[CacheLine; BLOCK / LINE]>::uninit();
-        let (ptr, row): (*mut f32, _) = (copy.as_mut_ptr().cast(), aligned(p.n));
-        assert!(p.k * row <= BLOCK, "the copy holds all of B");
-        for i in 0..p.k {
-            // SAFETY: B holds k rows of n contiguous columns, `Serial`'s contract, and the copy as many.
-            unsafe { std::ptr::copy_nonoverlapping(b.at(i, 0).ptr, ptr.wrapping_add(i * row), p.n) };
-        }
-        s.run_outlined(Streaming { b: Operand { ptr, row: row as isize, col: 1 }, ..self.0 });
+        let row = copied_stride(p.n);
+        let mut copy = scratch::take(Use::Blocks, p.k * row);
+        // SAFETY: B holds k rows of n columns: `Serial`'s contract.
+        unsafe { copy_a(s, 1.0, b, p.k, p.n, &mut copy) };
+        s.run_outlined(Streaming { b: Operand { ptr: copy.as_ptr(), row: row as isize, col: 1 }, ..self.0 });
+        scratch::give_back(Use::Blocks, copy);
     }
-}
-
-/// Values from one row to the next of rows of `n` that begin with lines.
-#[inline(always)]
-fn aligned(n: usize) -> usize {
-    n.next_multiple_of(LINE)
 }
 
 /// Where the chains of a pass begin: rows so far apart.

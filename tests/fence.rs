@@ -95,7 +95,7 @@ fn training_stays_inside_what_it_allocates() {
         isa.pin(|| {
             for (rows, inputs) in [(16, 48), (48, 16), (208, 160)] {
                 let x = Matrix::from_vec(rows, inputs, numbers.many(rows * inputs)).unwrap();
-                for outputs in [1, 5, 16, 17, 33] {
+                for outputs in [1, 5, 16, 17, 33, 130] {
                     let values: Vec<f32> = numbers.many(rows * outputs).iter().map(|t| t.abs()).collect();
                     let values = Matrix::from_vec(rows, outputs, values).unwrap();
                     let classes: Vec<u32> = (0..rows).map(|row| (row % outputs) as u32).collect();

@@ -37,7 +37,7 @@ impl Data {
             x: numbers.many(n * inputs),
             // In [0, 1], so that they do for every loss.
             values: numbers.many(n * outputs).iter().map(|x| x.abs()).collect(),
-            classes: (0..n).map(|i| (i * i % 11 % outputs) as u32).collect(),
+            classes: (0..n).map(|i| (i * i % 211 % outputs) as u32).collect(),
         }
     }
 
@@ -352,7 +352,7 @@ fn layers_of_whole_pages() {
 fn losses_at_every_width_and_extreme() {
     use Activation::{Identity, Sigmoid};
     let (optimizer, ref_optimizer) = optimizers()[0];
-    for outputs in [1, 8, 15, 16, 17, 33, 50] {
+    for outputs in [1, 8, 15, 16, 17, 33, 50, 128, 129, 200] {
         for (rows, size) in [(4, 1.0), (63, 1.0), (65, 300.0), (130, 1e4)] {
             let mut data = Data::new(3, outputs, rows, 1);
             data.x.iter_mut().for_each(|x| *x *= size);

@@ -3,6 +3,7 @@
 //! The derivative is that of the loss *summed* over the batch: the mean is taken once, at the update.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::math;
@@ -12,6 +13,8 @@ use crate::simd::{Body, Isa, Simd};
 
 /// Cycles for a logit, in vectors of 16.
 const SOFTMAX: f64 = 2.0;
+/// Logits of a row up to which those of as many rows as two vectors have lanes stay in L1 (16 KiB).
+const NEAR: usize = 128;
 
 /// A loss that looks at one output and one target at a time: the term and its derivative.
 pub(crate) trait ElementLoss {
@@ -134,80 +137,163 @@ impl Body for CrossEntropy<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
+    fn call<S: Simd>(mut self, s: S) {
         let n = self.logits.len() / self.classes.len();
-        let off = self.smoothing / n as f32;
-        let on = (1.0 - self.smoothing) + off;
-        // As many rows at a time as a vector has lanes: what is said of a row is a lane of a vector.
-        let rows = self.logits.chunks(S::LANES * n).zip(self.delta.chunks_mut(S::LANES * n));
-        let of_rows = self.classes.chunks(S::LANES).zip(self.terms.chunks_mut(S::LANES));
-        for ((logits, delta), (classes, terms)) in rows.zip(of_rows) {
-            let (most, sums) = if n <= S::LANES {
-                softmax_by_columns(s, n, logits, delta, off)
+        let mut done = 0;
+        while done < self.classes.len() {
+            done += if n <= NEAR && self.classes.len() - done >= 2 * S::LANES {
+                self.rows::<S, 2>(s, n, done)
             } else {
-                softmax_by_rows(s, n, logits, delta, off)
+                self.rows::<S, 1>(s, n, done)
             };
-            let logs = math::log(s, sums);
-            let mut of_class = [0.0; MOST_LANES];
-            for (r, (to, &class)) in of_class.iter_mut().zip(classes).enumerate() {
-                *to = logits[r * n + class as usize];
-            }
-            let shifted = s.sub(read(s, &of_class, 0), most);
-            let mut nll = s.sub(logs, shifted);
-            if self.smoothing > 0.0 {
-                let of_all = |sum, z| s.add(sum, s.sub(logs, s.sub(z, most)));
-                let all = fold(s, logits, n, s.splat(0.0), of_all);
-                nll = s.add(s.mul(s.splat(1.0 - self.smoothing), nll), s.mul(s.splat(off), all));
-            }
-            write(s, terms, 0, nll);
-            let p = s.div(math::exp(s, shifted), sums);
-            write(s, &mut of_class, 0, s.sub(p, s.splat(on)));
-            for (r, (from, &class)) in of_class.iter().zip(classes).enumerate() {
-                delta[r * n + class as usize] = *from;
-            }
         }
     }
 }
 
-/// Softmax less `off` of up to `LANES` rows of up to as many logits, and of each row the largest logit and the sum of all
-/// exponentials. (Rows would be parts of vectors, and a part that was just written cannot be read at once.)
+impl CrossEntropy<'_> {
+    /// The rows from `first` on, as many as `G` vectors have lanes or as there are, and how many: what is said of a row is a lane of a
+    /// vector. What one vector waits for, the next one hides.
+    #[inline(always)]
+    fn rows<S: Simd, const G: usize>(&mut self, s: S, n: usize, first: usize) -> usize {
+        let rows = (G * S::LANES).min(self.classes.len() - first);
+        let (all, group) = (first * n..(first + rows) * n, S::LANES * n);
+        let (logits, delta) = (&self.logits[all.clone()], &mut self.delta[all]);
+        let (most, sums) = if n <= NEAR {
+            softmax_by_columns::<S, G>(s, n, logits, delta)
+        } else {
+            softmax_by_rows::<S, G>(s, n, logits, delta)
+        };
+        let (classes, terms) = (&self.classes[first..], &mut self.terms[first..]);
+        let of_rows = classes.chunks(S::LANES).zip(terms.chunks_mut(S::LANES));
+        let groups = logits.chunks(group).zip(delta.chunks_mut(group)).zip(of_rows);
+        for (g, ((logits, delta), (classes, terms))) in groups.enumerate() {
+            let mut of_class = [0.0; MOST_LANES];
+            for (r, (to, &class)) in of_class.iter_mut().zip(classes).enumerate() {
+                *to = logits[r * n + class as usize];
+            }
+            let logs = math::log(s, sums[g]);
+            let mut nll = s.sub(logs, s.sub(read(s, &of_class, 0), most[g]));
+            if self.smoothing > 0.0 {
+                let of_all = |sum, z| s.add(sum, s.sub(logs, s.sub(z, most[g])));
+                let all = fold(s, logits, n, s.splat(0.0), of_all);
+                let off = self.smoothing / n as f32;
+                nll = s.add(s.mul(s.splat(1.0 - self.smoothing), nll), s.mul(s.splat(off), all));
+            }
+            write(s, terms, 0, nll);
+            less_targets(s, self.smoothing, n, classes, delta);
+        }
+        rows
+    }
+}
+
+/// Makes derivatives of up to `LANES` rows of `n` probabilities: less the smoothing's share of each, and the rest where a row's class is.
 #[inline(always)]
-fn softmax_by_columns<S: Simd>(s: S, n: usize, logits: &[f32], delta: &mut [f32], off: f32) -> (S::V, S::V) {
-    let mut columns = columns(s, logits, n, 0);
-    let columns = &mut columns[..n];
-    let mut most = s.splat(f32::NEG_INFINITY);
-    for &mut z in &mut *columns {
-        most = larger(s, most, z);
+fn less_targets<S: Simd>(s: S, smoothing: f32, n: usize, classes: &[u32], delta: &mut [f32]) {
+    let off = smoothing / n as f32;
+    let on = (1.0 - smoothing) + off;
+    let mut of_class = [0.0; MOST_LANES];
+    for (r, (to, &class)) in of_class.iter_mut().zip(classes).enumerate() {
+        *to = delta[r * n + class as usize] - on;
     }
-    let mut sums = s.splat(0.0);
+    if smoothing > 0.0 {
+        for j in (0..delta.len()).step_by(S::LANES) {
+            let p = read(s, delta, j);
+            write(s, delta, j, s.sub(p, s.splat(off)));
+        }
+    }
+    for (r, (from, &class)) in of_class.iter().zip(classes).enumerate() {
+        delta[r * n + class as usize] = *from;
+    }
+}
+
+/// The probabilities of up to `G * LANES` rows of up to [`NEAR`] logits, and of each row the largest logit and the sum of all
+/// exponentials. Rows are lanes on the way: so sums keep their order without waiting for each other, and are there when the
+/// exponentials are.
+#[inline(always)]
+fn softmax_by_columns<S: Simd, const G: usize>(
+    s: S,
+    n: usize,
+    logits: &[f32],
+    probabilities: &mut [f32],
+) -> ([S::V; G], [S::V; G]) {
+    let group = S::LANES * n;
+    assert!(n <= NEAR && logits.len() <= G * group && logits.len() == probabilities.len());
+    let mut buffer = MaybeUninit::<[[S::V; G]; NEAR]>::uninit();
+    let buffer: *mut [S::V; G] = buffer.as_mut_ptr().cast();
+    let row = (G * S::LANES) as isize;
+    if logits.len() < G * group {
+        for j in 0..n {
+            // SAFETY: the buffer has `n` columns and more.
+            unsafe { buffer.add(j).write([s.splat(0.0); G]) }; // The lanes that no row fills.
+        }
+    }
+    let mut most = [s.splat(f32::NEG_INFINITY); G];
+    for j in (0..n).step_by(S::LANES) {
+        let cols = S::LANES.min(n - j);
+        for (g, logits) in logits.chunks(group).enumerate() {
+            // SAFETY: the buffer has these columns, and there are so many rows of `n` logits.
+            unsafe {
+                let to = buffer.add(j).cast::<S::V>().add(g).cast();
+                s.transpose((logits.len() / n, cols), logits[j..].as_ptr(), n as isize, to, row);
+            }
+        }
+        // SAFETY: these columns have just been written, if not as zeros.
+        for z in unsafe { std::slice::from_raw_parts(buffer.add(j), cols) } {
+            for g in 0..G {
+                most[g] = larger(s, most[g], z[g]);
+            }
+        }
+    }
+    // SAFETY: by now all have.
+    let columns = unsafe { std::slice::from_raw_parts_mut(buffer, n) };
+    let mut sums = [s.splat(0.0); G];
     for z in &mut *columns {
-        *z = math::exp(s, s.sub(*z, most));
-        sums = s.add(sums, *z);
+        for g in 0..G {
+            z[g] = math::exp(s, s.sub(z[g], most[g]));
+            sums[g] = s.add(sums[g], z[g]);
+        }
     }
-    for e in &mut *columns {
-        *e = s.sub(s.div(*e, sums), s.splat(off));
+    for (block, j) in columns.chunks_mut(S::LANES).zip((0..n).step_by(S::LANES)) {
+        for e in &mut *block {
+            for g in 0..G {
+                e[g] = s.div(e[g], sums[g]);
+            }
+        }
+        for (g, probabilities) in probabilities.chunks_mut(group).enumerate() {
+            let shape = (block.len(), probabilities.len() / n);
+            // SAFETY: so many vectors are there, and each has as many lanes as there are rows of `n` values to write.
+            unsafe {
+                let from = block.as_ptr().cast::<S::V>().add(g).cast();
+                s.transpose(shape, from, row, probabilities[j..].as_mut_ptr(), n as isize);
+            }
+        }
     }
-    let (from, to) = (columns.as_ptr().cast(), delta.as_mut_ptr());
-    // SAFETY: `n` vectors are read, up to `LANES`, and of each as many lanes as there are rows of `n` values to write.
-    unsafe { s.transpose((n, delta.len() / n), from, S::LANES as isize, to, n as isize) };
     (most, sums)
 }
 
 /// The same for more logits.
 #[inline(always)]
-fn softmax_by_rows<S: Simd>(s: S, n: usize, logits: &[f32], delta: &mut [f32], off: f32) -> (S::V, S::V) {
-    let most = largest_of_rows(s, n, logits);
-    let of_row = lanes(s, most);
-    for ((z, e), &most) in logits.chunks_exact(n).zip(delta.chunks_exact_mut(n)).zip(&of_row) {
-        for j in (0..n).step_by(S::LANES) {
-            write(s, e, j, math::exp(s, s.sub(read(s, z, j), s.splat(most))));
+fn softmax_by_rows<S: Simd, const G: usize>(
+    s: S,
+    n: usize,
+    logits: &[f32],
+    probabilities: &mut [f32],
+) -> ([S::V; G], [S::V; G]) {
+    let (mut most, mut sums) = ([s.splat(0.0); G], [s.splat(0.0); G]);
+    let group = S::LANES * n;
+    for (g, (logits, es)) in logits.chunks(group).zip(probabilities.chunks_mut(group)).enumerate() {
+        most[g] = largest_of_rows(s, n, logits);
+        for ((z, e), most) in logits.chunks_exact(n).zip(es.chunks_exact_mut(n)).zip(lanes(s, most[g])) {
+            for j in (0..n).step_by(S::LANES) {
+                write(s, e, j, math::exp(s, s.sub(read(s, z, j), s.splat(most))));
+            }
         }
-    }
-    let sums = fold(s, delta, n, s.splat(0.0), |sum, e| s.add(sum, e));
-    for (e, sum) in delta.chunks_exact_mut(n).zip(lanes(s, sums)) {
-        for j in (0..n).step_by(S::LANES) {
-            let p = s.div(read(s, e, j), s.splat(sum));
-            write(s, e, j, s.sub(p, s.splat(off)));
+        sums[g] = fold(s, es, n, s.splat(0.0), |sum, e| s.add(sum, e));
+        for (e, sum) in es.chunks_exact_mut(n).zip(lanes(s, sums[g])) {
+            for j in (0..n).step_by(S::LANES) {
+                let p = s.div(read(s, e, j), s.splat(sum));
+                write(s, e, j, p);
+            }
         }
     }
     (most, sums)

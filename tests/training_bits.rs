@@ -401,6 +401,8 @@ fn long_rows() {
         (mlp(3, &[(131, Gelu), (3, Identity)], 3), Data::new(3, 3, 70, 1), &[5, 69][..]),
         // Gradients of 1030 x 515 weights, by rows of tiles, summed over 20 samples.
         (mlp(1030, &[(515, Gelu), (3, Identity)], 5), Data::new(1030, 3, 20, 1), &[9][..]),
+        // Gradients of 25 x 1100 weights, which are used up in pieces of their rows.
+        (mlp(25, &[(1100, Gelu), (3, Identity)], 7), Data::new(25, 3, 40, 2), &[3][..]),
         // Gradients of 517 x 521 weights, summed over 5 and 2 samples.
         (mlp(517, &[(521, Relu), (3, Identity)], 4), Data::new(517, 3, 5, 1), &[2][..]),
     ] {

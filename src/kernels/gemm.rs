@@ -280,13 +280,14 @@ impl Plan {
             Rhs::Packed(_) => (false, K_BLOCK),
         };
         let c_row = p.c_row.unsigned_abs().max(1);
-        // What an optimizer remembers lies like C: up to four times as much passes.
-        let (steps, passes) = match p.epilogue {
-            Epilogue::Descend(descent) if descent.plain.is_none() => (2 * FEW_STEPS, 4),
-            _ => (FEW_STEPS, 1),
+        // What an optimizer remembers lies like C: up to four times as much passes, and is updated along rows.
+        let (by_rows, passes) = match p.epilogue {
+            Epilogue::Descend(descent) if descent.plain.is_none() => {
+                (p.k <= 2 * FEW_STEPS && p.n >= 4 * PANEL, 4)
+            }
+            _ => (p.k <= FEW_STEPS && c_row >= PAGE / 2 && p.m.saturating_mul(p.n) >= FAR_C, 1),
         };
-        let far_c = c_row >= PAGE / 2 && p.m.saturating_mul(p.n) >= FAR_C / passes;
-        let m_most = if p.k <= steps && far_c {
+        let m_most = if by_rows {
             S::TILE_ROWS // C is written row of tiles by row of tiles.
         } else if p.k.saturating_mul(p.n) <= B_BLOCK_ONCE {
             PAGES / passes * (PAGE / c_row).max(1)

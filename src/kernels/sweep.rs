@@ -16,6 +16,16 @@ use crate::simd::{Body, Core, Simd};
 /// Steps of k from which rows of B are asked for before their step: in few they would mostly be rows that do not come at all.
 const SOON: usize = 32;
 
+/// Columns of a row of tiles whose gradients wait for their update, at most: so long pieces of weights and state are foreseen, and the
+/// latency of a root and a division shows once for all.
+const WAITING: usize = 512;
+/// From one row of those gradients to the next, which so do not share a set of L1.
+const WAITING_ROW: usize = WAITING + LINE;
+/// Values of weights and state up to which they come from L3 in time (6 MiB): others that are in use may fill the rest of it.
+const NEAR: usize = 1536 * 1024;
+/// Columns of the widest tile.
+const WIDEST: usize = 4 * PANEL;
+
 /// One block of a product: `m` x `n` of C from (i0, j0) on, with its part of A and B.
 pub(super) struct Block<'a> {
     pub p: &'a Product<'a>,
@@ -55,6 +65,8 @@ impl Block<'_> {
 /// What a sweep is ready for. What it need not be ready for takes it no time: in a small product, that is most of it. Types,
 /// not numbers, because a profile shows their names.
 trait Kind {
+    /// Where tiles are that do not go to C at once.
+    type Buffer;
     /// Something is left to do after the kernel.
     const REST: bool = true;
     /// Tiles go to C by way of a buffer, as its rows are not contiguous.
@@ -63,6 +75,9 @@ trait Kind {
     const DESCENDING: bool = false;
 }
 
+/// What the largest tile takes.
+type OfTile = [CacheLine; BUFFER / LINE];
+
 struct Plain;
 struct Activated;
 struct Derivative;
@@ -70,18 +85,28 @@ struct Staged;
 struct Descending;
 
 impl Kind for Plain {
+    type Buffer = OfTile;
+
     const REST: bool = false;
 }
 
-impl Kind for Activated {}
+impl Kind for Activated {
+    type Buffer = OfTile;
+}
 
-impl Kind for Derivative {}
+impl Kind for Derivative {
+    type Buffer = OfTile;
+}
 
 impl Kind for Staged {
+    type Buffer = OfTile;
+
     const STAGED: bool = true;
 }
 
 impl Kind for Descending {
+    type Buffer = [CacheLine; 12 * WAITING_ROW / LINE];
+
     const DESCENDING: bool = true;
 }
 
@@ -101,7 +126,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
     fn call<S: Simd>(self, s: S) {
         let Sweep { block, finish, rest, .. } = self;
         let p = block.p;
-        let mut buffer = MaybeUninit::<[CacheLine; BUFFER / LINE]>::uninit();
+        let mut buffer = MaybeUninit::<K::Buffer>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         let b_in_place = block.b.panel == PANEL as isize;
         let cover = Cover::of::<S>((block.m, block.n, block.k), block.a.row, b_in_place);
@@ -133,6 +158,17 @@ impl<K: Kind> Body for Sweep<'_, K> {
             finish,
         };
         let in_kernel = matches!(finish, Finish::Descend(_));
+        // The gradients of a row of tiles are used up together, from the first column on that waits.
+        let together = K::DESCENDING && !in_kernel && block.m <= S::TILE_ROWS;
+        let mut waiting = 0;
+        // What is near comes by itself, if it is read along rows.
+        let asks = match p.epilogue {
+            Epilogue::Descend(descent) if K::DESCENDING && !in_kernel => {
+                let near = if together { NEAR } else { Core::current().l1 };
+                p.m.saturating_mul(p.n).saturating_mul(1 + descent.rule.states()) > near
+            }
+            _ => false,
+        };
         let mut j = 0;
         while j < block.n {
             let left = block.n - j;
@@ -168,7 +204,10 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 let right = if above + 1 < tiles { 0 } else { width as isize };
                 tile.c_next = c.wrapping_offset(down * p.c_row + right * p.c_col);
                 tile.b_next = next.wrapping_offset((above * tile.b_ahead) as isize * block.b.k);
-                if K::STAGED || (K::DESCENDING && !in_kernel) {
+                if together {
+                    tile.c = buffer.wrapping_add(i * WAITING_ROW + j - waiting);
+                    tile.c_row = WAITING_ROW as isize;
+                } else if K::STAGED || (K::DESCENDING && !in_kernel) {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                 } else {
                     tile.c = c;
@@ -179,13 +218,13 @@ impl<K: Kind> Body for Sweep<'_, K> {
                     unsafe { done.begin(s, true) };
                 }
                 let (at, shape) = ((p.offset + place, p.c_row), (rows, tile.cols));
-                if let (true, Some(Rest::Descend(descent))) = (K::DESCENDING, rest) {
-                    descent.weights.ask_for_state(s, descent.rule, at, shape);
+                if let (true, Some(Rest::Descend(descent))) = (K::DESCENDING && asks, rest) {
+                    descent.weights.ask_for(s, descent.rule, at, shape, together);
                 }
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract, kept by the blocks.
                 unsafe { kernel(s, &tile) };
                 match rest {
-                    Some(Rest::Descend(_)) if K::DESCENDING && in_kernel => {}
+                    Some(Rest::Descend(_)) if K::DESCENDING && (in_kernel || together) => {}
                     Some(Rest::Descend(descent)) if K::DESCENDING => {
                         let how = (descent.rule, descent.scaling);
                         let grad = (buffer.cast_const(), tile.c_row);
@@ -200,6 +239,18 @@ impl<K: Kind> Body for Sweep<'_, K> {
                     _ => {}
                 }
                 i += rows;
+            }
+            let end = j + tile.cols;
+            if let (true, Some(Rest::Descend(descent))) = (together, rest)
+                && (end == block.n || end + WIDEST > waiting + WAITING)
+            {
+                let place = block.i0 as isize * p.c_row + (block.j0 + waiting) as isize;
+                let how = (descent.rule, descent.scaling);
+                let grad = (buffer.cast_const(), WAITING_ROW as isize);
+                let (at, shape) = ((p.offset + place, p.c_row), (block.m, end - waiting));
+                // SAFETY: as above, for the tiles of all columns that wait.
+                unsafe { update_rows(s, how, grad, descent.weights, at, shape) };
+                waiting = end;
             }
             if let (true, Some(Rest::Descend(descent)), true) =
                 (K::DESCENDING, rest, p.first_row && block.i0 == 0)

@@ -256,6 +256,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn any(self, mask: __m256i) -> bool {
+        intrinsic!(_mm256_movemask_ps(_mm256_castsi256_ps(mask))) != 0
+    }
+
+    #[inline(always)]
     fn select(self, mask: __m256i, yes: __m256, no: __m256) -> __m256 {
         intrinsic!(_mm256_blendv_ps(no, yes, _mm256_castsi256_ps(mask)))
     }

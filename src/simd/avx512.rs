@@ -295,6 +295,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn any(self, mask: __mmask16) -> bool {
+        mask != 0
+    }
+
+    #[inline(always)]
     fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
         intrinsic!(_mm512_mask_blend_ps(mask, no, yes))
     }

@@ -210,6 +210,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn le(self, a: Self::V, b: Self::V) -> Self::M;
     /// `a < b`.
     fn lt(self, a: Self::V, b: Self::V) -> Self::M;
+    /// Whether a lane of the mask is true.
+    fn any(self, mask: Self::M) -> bool;
     /// `mask ? yes : no`.
     fn select(self, mask: Self::M, yes: Self::V, no: Self::V) -> Self::V;
 

@@ -268,6 +268,11 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
     }
 
     #[inline(always)]
+    fn any(self, mask: [bool; LANES]) -> bool {
+        mask.contains(&true)
+    }
+
+    #[inline(always)]
     fn select(self, mask: [bool; LANES], yes: V<LANES>, no: V<LANES>) -> V<LANES> {
         let mut out = no;
         each::<LANES>(|i| out[i] = if mask[i] { yes[i] } else { no[i] });

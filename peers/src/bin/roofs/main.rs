@@ -1,0 +1,224 @@
+//! Roofs: what stands between percycle and the figures it was built for, measured beside it in the same rounds.
+//!
+//! Figures that percycle misses somewhere stand beside loops that do only what no way around it is known for: B read in the best of
+//! many orders, a chain, a transposition, C written, an exponential. What the loop does not reach is out of reach; what it reaches and
+//! percycle does not is left to do.
+
+mod loops;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use percycle_peers::nets::{Net, TIMED_RATE};
+use percycle_peers::ours::prepare;
+use percycle_peers::problem::Problem;
+use percycle_peers::shapes::Shape;
+use percycle_peers::{Contender, Failure, exit, median, print_facts, race};
+
+use crate::loops::Avx512;
+
+/// Times percycle and the loops on one thread, in interleaved rounds, with AVX-512.
+#[derive(Parser)]
+struct Args {
+    /// Rounds for each figure, cut short after three seconds.
+    #[arg(long, default_value = "21")]
+    rounds: usize,
+    /// Taken from all programs that make a table; this one only prints it.
+    #[arg(long, hide = true)]
+    out: Option<std::path::PathBuf>,
+}
+
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Values that fit in L1.
+const NEAR: usize = 48 * 128;
+
+/// What a share is of.
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    Peak,
+    /// A plain read of B, which is the first loop.
+    Read,
+}
+
+/// What loops are to a figure.
+#[derive(Clone, Copy, PartialEq)]
+enum Loops {
+    /// Ways to do it, of which the fastest counts.
+    Ways,
+    /// Parts of it, of which the slowest counts.
+    Parts,
+}
+
+/// What the share is of, how much was asked for, and what the loops are.
+type How = (Of, Option<f64>, Loops);
+
+struct Loop<'a> {
+    name: String,
+    run: Contender<'a>,
+    /// How many times its time stands for the figure.
+    times: f64,
+    /// Whether it comes on top of multiply-adds at their peak, instead of doing them.
+    beside: bool,
+}
+
+impl<'a> Loop<'a> {
+    fn new(name: impl Into<String>, run: impl FnMut() + 'a) -> Loop<'a> {
+        Loop { name: name.into(), run: Box::new(run), times: 1.0, beside: false }
+    }
+}
+
+fn main() -> ExitCode {
+    exit(run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let s = Avx512::detect().ok_or("the loops need AVX-512, which this CPU lacks")?;
+    print_facts(1);
+    rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global()?;
+    println!("\nShares in % of the FMA peak, or of the speed of a plain read of B: medians.\n");
+    println!("{:50}{:>6}{:>7}{:>10}{:>7}  which loop", "", "of", "asked", "percycle", "loop");
+    few_rows(s, args)?;
+    columns(s, args)?;
+    written(s, args)?;
+    let net = Net::given("128-64-64-64,relu,1024,cross-entropy,sgd")?;
+    let mut step = prepare(&net, TIMED_RATE)?;
+    let mut logits = vec![0.5; net.batch() * 64];
+    let mut softmax =
+        Loop::new("softmax of its outputs, beside multiply-adds at their peak", || s.softmax(&mut logits));
+    softmax.beside = true;
+    let ours: Contender = Box::new(move || {
+        step();
+    });
+    show(args, &net.to_string(), net.flops(), (Of::Peak, Some(95.0), Loops::Parts), ours, vec![softmax]);
+    Ok(())
+}
+
+/// Few rows beside a B from L2 or L3, in many orders.
+fn few_rows(s: Avx512, args: &Args) -> Result<(), Failure> {
+    let shapes = [
+        ("1x512x256", Of::Read, 90.0),
+        ("2x512x256", Of::Read, 90.0),
+        ("3x512x256", Of::Peak, 90.0),
+        ("1x512x784", Of::Read, 90.0),
+        ("2x512x784", Of::Read, 90.0),
+        ("8x512x784", Of::Peak, 90.0),
+    ];
+    for (shape, of, asked) in shapes {
+        let problem = problem(shape)?;
+        let (a, b, n, k) = (problem.a(), problem.b(), problem.n, problem.k);
+        let mut loops = Vec::new();
+        if of == Of::Read {
+            loops.push(Loop::new("", || s.read(b)));
+        }
+        for rows in [1, 2, 3, 4, 6, 8, k] {
+            macro_rules! vectors {
+                ($m:literal: $($w:literal)+) => {{
+                    $(let mut c = problem.output();
+                    c.get_mut().fill(0.0);
+                    let name = match rows {
+                        1 => format!("B in order, {} vectors at once", $w),
+                        _ if rows == k => format!("{} columns of B after the other", $w * 16),
+                        _ => format!("{} columns of {rows} rows of B after the other", $w * 16),
+                    };
+                    loops.push(Loop::new(name, move || s.few_rows::<$m, $w>(a, b, c.get_mut(), n, rows)));)+
+                }};
+            }
+            match problem.m {
+                1 => vectors!(1: 4 8 16),
+                2 => vectors!(2: 2 4 8),
+                3 => vectors!(3: 2 4 8),
+                _ => vectors!(8: 1 2),
+            }
+        }
+        product(args, shape, &problem, (of, Some(asked), Loops::Ways), loops)?;
+    }
+    Ok(())
+}
+
+/// Columns of B that are transposed on the way, and chains.
+fn columns(s: Avx512, args: &Args) -> Result<(), Failure> {
+    for shape in ["64x1x784", "1x512x784 nt", "1000x1x1000"] {
+        let problem = problem(shape)?;
+        let values = (problem.a().len()).max(problem.b().len());
+        let far = vec![0.5; values];
+        let (near, mut c) = (vec![0.5; NEAR], [0.0; 48]);
+        let mut transposed =
+            Loop::new("columns transposed, from L1", move || s.columns(&near[..NEAR / 48], &near, &mut c));
+        transposed.times = values as f64 / NEAR as f64;
+        let read = Loop::new("columns read", move || s.read(&far));
+        product(args, shape, &problem, (Of::Peak, None, Loops::Parts), vec![transposed, read])?;
+    }
+    product(
+        args,
+        "4x4x4096",
+        &problem("4x4x4096")?,
+        (Of::Peak, None, Loops::Parts),
+        vec![Loop::new("one chain", || s.chain(4096))],
+    )
+}
+
+/// A C that is written to L3 or memory.
+fn written(s: Avx512, args: &Args) -> Result<(), Failure> {
+    let mut c = vec![0.0; 1000 * 1000];
+    product(
+        args,
+        "1000x1000x1",
+        &problem("1000x1000x1")?,
+        (Of::Peak, None, Loops::Parts),
+        vec![Loop::new("C written", || s.fill(&mut c))],
+    )?;
+    let problem = problem("784x512x32 tn")?;
+    let mut c = problem.output();
+    let tiles = Loop::new("multiply-adds in registers, C written", || s.tiles(c.get_mut(), 512, 32));
+    product(args, "784x512x32 tn", &problem, (Of::Peak, Some(92.0), Loops::Parts), vec![tiles])
+}
+
+fn problem(shape: &str) -> Result<Problem, Failure> {
+    Ok(Problem::new(shape.parse()?))
+}
+
+fn product(args: &Args, shape: &str, problem: &Problem, how: How, loops: Vec<Loop>) -> Result<(), Failure> {
+    let mut c = percycle::Matrix::zeros(problem.m, problem.n);
+    let ours: Contender = Box::new(|| {
+        let (a, b) = (problem.view_a().expect("A is whole"), problem.view_b().expect("B is whole"));
+        percycle::matmul(a, b, c.view_mut()).expect("the shapes fit");
+    });
+    show(args, shape, shape.parse::<Shape>()?.flops(), how, ours, loops);
+    Ok(())
+}
+
+/// Times percycle and the loops, and prints the line of the table.
+fn show(args: &Args, what: &str, flops: f64, (of, asked, are): How, ours: Contender, loops: Vec<Loop>) {
+    let (mut contenders, mut facts) = (vec![ours], Vec::new());
+    for Loop { name, run, times, beside } in loops {
+        contenders.push(run);
+        facts.push((name, times, beside));
+    }
+    let timing = race(contenders, args.rounds, LIMIT);
+    let share = |contender: usize, times: f64, beside: bool| {
+        100.0
+            * median((0..timing.peaks.len()).map(|round| {
+                let seconds = times * timing.seconds[contender][round];
+                let least = match of {
+                    Of::Peak => flops / timing.peaks[round],
+                    Of::Read => timing.seconds[1][round],
+                };
+                least / if beside { least + seconds } else { seconds }
+            }))
+    };
+    let loops = facts.iter().enumerate().skip(usize::from(of == Of::Read));
+    let loops = loops.map(|(i, (name, times, beside))| (share(i + 1, *times, *beside), name));
+    let of = if of == Of::Peak { "peak" } else { "read" };
+    let asked = asked.map_or(String::new(), |asked| format!("{asked:.0}"));
+    print!("{what:50}{of:>6}{asked:>7}{:>10.1}", share(0, 1.0, false));
+    let roof = match are {
+        Loops::Ways => loops.max_by(|one, other| one.0.total_cmp(&other.0)),
+        Loops::Parts => loops.min_by(|one, other| one.0.total_cmp(&other.0)),
+    };
+    match roof {
+        Some((share, name)) => println!("{share:>7.1}  {name}"),
+        None => println!(),
+    }
+}

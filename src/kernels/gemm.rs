@@ -7,7 +7,7 @@ use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len};
 use super::scratch::{self, Use};
 use super::short::{Turning, one_tile};
 use super::stream::Streaming;
-use super::sweep::Block;
+use super::sweep::{Block, along_rows};
 use super::tile::{PANEL, Start};
 use super::update::{Places, Plain, Rule, Scaling};
 use crate::buffer::{LINE, PAGE};
@@ -73,6 +73,8 @@ pub(super) struct Product<'a> {
     pub offset: isize,
     /// Whether the first row of this product is the first of the whole.
     pub first_row: bool,
+    /// Whether it is a part: others may have written next to it, and what lies like C may be in their caches.
+    pub is_part: bool,
 }
 
 /// What is done to each tile of C when its chains are finished, while it is in registers or in L1. All pointers stand
@@ -137,7 +139,7 @@ impl Product<'_> {
         let c = self.c.wrapping_offset(row as isize * self.c_row + col as isize * self.c_col);
         let offset = self.offset + row as isize * self.c_row + col as isize * self.c_col;
         let first_row = self.first_row && row == 0;
-        Product { m, n, a: self.a.at(row, 0), b, c, start, offset, first_row, ..self }
+        Product { m, n, a: self.a.at(row, 0), b, c, start, offset, first_row, is_part: true, ..self }
     }
 }
 
@@ -281,11 +283,13 @@ impl Plan {
         };
         let c_row = p.c_row.unsigned_abs().max(1);
         // What an optimizer remembers lies like C: up to four times as much passes, and is updated along rows.
+        let far_c = |least| c_row >= PAGE / 2 && p.m.saturating_mul(p.n) >= least;
         let (by_rows, passes) = match p.epilogue {
             Epilogue::Descend(descent) if descent.plain.is_none() => {
-                (p.k <= 2 * FEW_STEPS && p.n >= 4 * PANEL, 4)
+                let long = p.n >= 4 * PANEL && along_rows(p);
+                (p.k <= 2 * FEW_STEPS && (long || far_c(FAR_C / 4)), 4)
             }
-            _ => (p.k <= FEW_STEPS && c_row >= PAGE / 2 && p.m.saturating_mul(p.n) >= FAR_C, 1),
+            _ => (p.k <= FEW_STEPS && far_c(FAR_C), 1),
         };
         let m_most = if by_rows {
             S::TILE_ROWS // C is written row of tiles by row of tiles.

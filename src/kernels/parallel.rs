@@ -130,6 +130,7 @@ pub(crate) fn predicted(isa: Isa, (m, n, k): (usize, usize, usize), by_columns: 
         epilogue: Epilogue::Activate { activation: Activation::Identity, before: std::ptr::null_mut() },
         offset: 0,
         first_row: true,
+        is_part: false,
     };
     let close = Close::<false>::of(&product).is_some() || Close::<true>::of(&product).is_some();
     (isa.dispatch(Predict(&product)), most_cycles(&product), close)

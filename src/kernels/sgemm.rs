@@ -60,6 +60,7 @@ pub unsafe fn sgemm(
         epilogue: Epilogue::Activate { activation: Activation::Identity, before: std::ptr::null_mut() },
         offset: 0,
         first_row: true,
+        is_part: false,
     };
     // SAFETY: what `Product` needs is what this function's contract says.
     unsafe { parallel::run(Isa::current(), &product) }
@@ -149,6 +150,7 @@ pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after
         epilogue,
         offset: 0,
         first_row: true,
+        is_part: false,
     };
     // SAFETY: the views were checked against their slices when they were made, the asserts above tie their shapes
     // together, and C is borrowed mutably, so it overlaps nothing and no two of its elements share a place.
@@ -185,6 +187,7 @@ pub(crate) fn descend(
         epilogue: Epilogue::Descend(&descent),
         offset: 0,
         first_row: true,
+        is_part: false,
     };
     // SAFETY: as for `run`; `places` has checked that weights, biases and state have an element for each gradient.
     unsafe { parallel::run(isa, &product) }

@@ -26,6 +26,13 @@ const NEAR: usize = 1536 * 1024;
 /// Columns of the widest tile.
 const WIDEST: usize = 4 * PANEL;
 
+/// Whether weights and state that are read row by row come by themselves: in pieces so long that they are foreseen, and from no other core's
+/// caches.
+#[inline(always)]
+pub(super) fn along_rows(p: &Product) -> bool {
+    !p.is_part && (p.n >= WAITING || p.n as isize == p.c_row)
+}
+
 /// One block of a product: `m` x `n` of C from (i0, j0) on, with its part of A and B.
 pub(super) struct Block<'a> {
     pub p: &'a Product<'a>,
@@ -159,7 +166,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
         };
         let in_kernel = matches!(finish, Finish::Descend(_));
         // The gradients of a row of tiles are used up together, from the first column on that waits.
-        let together = K::DESCENDING && !in_kernel && block.m <= S::TILE_ROWS;
+        let together = K::DESCENDING && !in_kernel && block.m <= S::TILE_ROWS && along_rows(p);
         let mut waiting = 0;
         // What is near comes by itself, if it is read along rows.
         let asks = match p.epilogue {

@@ -191,6 +191,7 @@ impl CrossEntropy<'_> {
 fn less_targets<S: Simd>(s: S, smoothing: f32, n: usize, classes: &[u32], delta: &mut [f32]) {
     let off = smoothing / n as f32;
     let on = (1.0 - smoothing) + off;
+    // Before a share is taken off: the difference is rounded once.
     let mut of_class = [0.0; MOST_LANES];
     for (r, (to, &class)) in of_class.iter_mut().zip(classes).enumerate() {
         *to = delta[r * n + class as usize] - on;

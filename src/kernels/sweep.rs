@@ -23,6 +23,8 @@ const WAITING: usize = 512;
 const WAITING_ROW: usize = WAITING + LINE;
 /// Values of weights and state up to which they come from L3 in time (6 MiB): others that are in use may fill the rest of it.
 const NEAR: usize = 1536 * 1024;
+/// Rows of the highest tile of two vectors or more.
+const MOST_ROWS: usize = 12;
 /// Columns of the widest tile.
 const WIDEST: usize = 4 * PANEL;
 
@@ -112,7 +114,7 @@ impl Kind for Staged {
 }
 
 impl Kind for Descending {
-    type Buffer = [CacheLine; 12 * WAITING_ROW / LINE];
+    type Buffer = [CacheLine; MOST_ROWS * WAITING_ROW / LINE];
 
     const DESCENDING: bool = true;
 }
@@ -131,6 +133,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
+        const { assert!(S::TILE_ROWS <= MOST_ROWS && 8 * S::LANES <= WIDEST) };
         let Sweep { block, finish, rest, .. } = self;
         let p = block.p;
         let mut buffer = MaybeUninit::<K::Buffer>::uninit();

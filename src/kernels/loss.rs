@@ -158,53 +158,50 @@ impl CrossEntropy<'_> {
         let rows = (G * S::LANES).min(self.classes.len() - first);
         let (all, group) = (first * n..(first + rows) * n, S::LANES * n);
         let (logits, delta) = (&self.logits[all.clone()], &mut self.delta[all]);
-        let (most, sums) = if n <= NEAR {
+        let off = self.smoothing / n as f32;
+        let on = (1.0 - self.smoothing) + off;
+        let (most, sums) = if G > 1 || n <= NEAR {
             softmax_by_columns::<S, G>(s, n, logits, delta)
         } else {
-            softmax_by_rows::<S, G>(s, n, logits, delta)
+            let (most, sums) = softmax_by_rows(s, n, logits, delta);
+            ([most; G], [sums; G])
         };
         let (classes, terms) = (&self.classes[first..], &mut self.terms[first..]);
         let of_rows = classes.chunks(S::LANES).zip(terms.chunks_mut(S::LANES));
         let groups = logits.chunks(group).zip(delta.chunks_mut(group)).zip(of_rows);
         for (g, ((logits, delta), (classes, terms))) in groups.enumerate() {
-            let mut of_class = [0.0; MOST_LANES];
-            for (r, (to, &class)) in of_class.iter_mut().zip(classes).enumerate() {
-                *to = logits[r * n + class as usize];
-            }
             let logs = math::log(s, sums[g]);
-            let mut nll = s.sub(logs, s.sub(read(s, &of_class, 0), most[g]));
+            let mut nll = s.sub(logs, s.sub(read(s, &of_classes(logits, n, classes), 0), most[g]));
             if self.smoothing > 0.0 {
                 let of_all = |sum, z| s.add(sum, s.sub(logs, s.sub(z, most[g])));
                 let all = fold(s, logits, n, s.splat(0.0), of_all);
-                let off = self.smoothing / n as f32;
                 nll = s.add(s.mul(s.splat(1.0 - self.smoothing), nll), s.mul(s.splat(off), all));
             }
             write(s, terms, 0, nll);
-            less_targets(s, self.smoothing, n, classes, delta);
+            // The derivatives: softmax less the smoothing's share, or less the rest where a row's class is.
+            let of_classes = of_classes(delta, n, classes);
+            if self.smoothing > 0.0 {
+                for j in (0..delta.len()).step_by(S::LANES) {
+                    let p = read(s, delta, j);
+                    write(s, delta, j, s.sub(p, s.splat(off)));
+                }
+            }
+            for (r, (p, &class)) in of_classes.iter().zip(classes).enumerate() {
+                delta[r * n + class as usize] = p - on;
+            }
         }
         rows
     }
 }
 
-/// Makes derivatives of up to `LANES` rows of `n` probabilities: less the smoothing's share of each, and the rest where a row's class is.
+/// What each of up to `LANES` rows of `n` values has where its class is.
 #[inline(always)]
-fn less_targets<S: Simd>(s: S, smoothing: f32, n: usize, classes: &[u32], delta: &mut [f32]) {
-    let off = smoothing / n as f32;
-    let on = (1.0 - smoothing) + off;
-    // Before a share is taken off: the difference is rounded once.
-    let mut of_class = [0.0; MOST_LANES];
-    for (r, (to, &class)) in of_class.iter_mut().zip(classes).enumerate() {
-        *to = delta[r * n + class as usize] - on;
+fn of_classes(rows: &[f32], n: usize, classes: &[u32]) -> [f32; MOST_LANES] {
+    let mut of_classes = [0.0; MOST_LANES];
+    for (r, (to, &class)) in of_classes.iter_mut().zip(classes).enumerate() {
+        *to = rows[r * n + class as usize];
     }
-    if smoothing > 0.0 {
-        for j in (0..delta.len()).step_by(S::LANES) {
-            let p = read(s, delta, j);
-            write(s, delta, j, s.sub(p, s.splat(off)));
-        }
-    }
-    for (r, (from, &class)) in of_class.iter().zip(classes).enumerate() {
-        delta[r * n + class as usize] = *from;
-    }
+    of_classes
 }
 
 /// The probabilities of up to `G * LANES` rows of up to [`NEAR`] logits, and of each row the largest logit and the sum of all
@@ -272,29 +269,20 @@ fn softmax_by_columns<S: Simd, const G: usize>(
     (most, sums)
 }
 
-/// The same for more logits.
+/// The same of up to `LANES` rows of more logits.
 #[inline(always)]
-fn softmax_by_rows<S: Simd, const G: usize>(
-    s: S,
-    n: usize,
-    logits: &[f32],
-    probabilities: &mut [f32],
-) -> ([S::V; G], [S::V; G]) {
-    let (mut most, mut sums) = ([s.splat(0.0); G], [s.splat(0.0); G]);
-    let group = S::LANES * n;
-    for (g, (logits, es)) in logits.chunks(group).zip(probabilities.chunks_mut(group)).enumerate() {
-        most[g] = largest_of_rows(s, n, logits);
-        for ((z, e), most) in logits.chunks_exact(n).zip(es.chunks_exact_mut(n)).zip(lanes(s, most[g])) {
-            for j in (0..n).step_by(S::LANES) {
-                write(s, e, j, math::exp(s, s.sub(read(s, z, j), s.splat(most))));
-            }
+fn softmax_by_rows<S: Simd>(s: S, n: usize, logits: &[f32], probabilities: &mut [f32]) -> (S::V, S::V) {
+    let most = largest_of_rows(s, n, logits);
+    for ((z, e), most) in logits.chunks_exact(n).zip(probabilities.chunks_exact_mut(n)).zip(lanes(s, most)) {
+        for j in (0..n).step_by(S::LANES) {
+            write(s, e, j, math::exp(s, s.sub(read(s, z, j), s.splat(most))));
         }
-        sums[g] = fold(s, es, n, s.splat(0.0), |sum, e| s.add(sum, e));
-        for (e, sum) in es.chunks_exact_mut(n).zip(lanes(s, sums[g])) {
-            for j in (0..n).step_by(S::LANES) {
-                let p = s.div(read(s, e, j), s.splat(sum));
-                write(s, e, j, p);
-            }
+    }
+    let sums = fold(s, probabilities, n, s.splat(0.0), |sum, e| s.add(sum, e));
+    for (e, sum) in probabilities.chunks_exact_mut(n).zip(lanes(s, sums)) {
+        for j in (0..n).step_by(S::LANES) {
+            let p = s.div(read(s, e, j), s.splat(sum));
+            write(s, e, j, p);
         }
     }
     (most, sums)

@@ -30,7 +30,7 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, c: [f32; N]) -> S::V {
 }
 
 #[inline(always)]
-fn abs<S: Simd>(s: S, x: S::V) -> S::V {
+pub(super) fn abs<S: Simd>(s: S, x: S::V) -> S::V {
     s.and(x, s.splat_bits(0x7fff_ffff))
 }
 

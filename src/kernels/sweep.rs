@@ -24,7 +24,7 @@ const WAITING_ROW: usize = WAITING + LINE;
 /// Values of weights and state up to which they come from L3 in time (6 MiB): others that are in use may fill the rest of it.
 const NEAR: usize = 1536 * 1024;
 /// Rows of the highest tile of two vectors or more.
-const MOST_ROWS: usize = 12;
+const MOST_ROWS: usize = BUFFER / (2 * PANEL);
 /// Columns of the widest tile.
 const WIDEST: usize = 4 * PANEL;
 

@@ -2,6 +2,7 @@
 //!
 //! Written for rows of a tile, so that the product that makes a gradient can use it up while it is in L1.
 
+use super::math::abs;
 use super::parallel;
 use super::vector::{load_up_to, store_up_to};
 use crate::buffer::LINE;
@@ -106,13 +107,12 @@ impl AdamRule {
     /// leaves 16 times the room that this takes, for what is rounded here.
     #[inline(always)]
     fn heard<S: Simd>(&self, s: S, mean: S::V, scale: S::V, kept: S::V) -> S::V {
-        let abs = |x| s.and(x, s.splat_bits(0x7fff_ffff));
-        let subnormal = s.lt(abs(mean), s.splat(f32::MIN_POSITIVE));
+        let subnormal = s.lt(abs(s, mean), s.splat(f32::MIN_POSITIVE));
         if !s.any(subnormal) {
             return mean;
         }
         let least = s.splat(self.step.abs() * (f32::MIN_POSITIVE * 1_073_741_824.0));
-        let stays = s.lt(least, s.mul(abs(kept), scale));
+        let stays = s.lt(least, s.mul(abs(s, kept), scale));
         s.select(subnormal, s.select(stays, s.splat(0.0), mean), mean)
     }
 }

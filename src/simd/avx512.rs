@@ -1,7 +1,6 @@
 //! Sixteen lanes with AVX-512 F, VL, BW and DQ: masks for edges, 32 registers.
 
 use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
 
 use super::avx2::Avx2;
 use super::{Body, ROUND, Simd};
@@ -110,34 +109,6 @@ impl Simd for Avx512 {
     unsafe fn store_first(self, p: *mut f32, mask: __mmask16, v: __m512) {
         // SAFETY: `self` proves the instructions; the caller vouches for the memory, and lanes outside the mask are not touched.
         unsafe { _mm512_mask_storeu_ps(p, mask, v) }
-    }
-
-    #[inline(always)]
-    unsafe fn transpose(
-        self,
-        shape: (usize, usize),
-        from: *const f32,
-        from_row: isize,
-        to: *mut f32,
-        to_row: isize,
-    ) {
-        // SAFETY: the caller's; a vector holds no more than 16 values.
-        unsafe {
-            if shape == (16, 16) {
-                // In registers: by way of memory, it is the stores that take the time.
-                for first in [0, 8] {
-                    let columns = self.eight_columns(from.wrapping_add(first), from_row);
-                    for (j, column) in (first as isize..).zip(columns) {
-                        self.store(to.wrapping_offset(j * to_row), column);
-                    }
-                }
-            } else {
-                let mut between = MaybeUninit::<[__m512; 16]>::uninit();
-                for part in 0..8 {
-                    self.transpose_part(part, shape, from, from_row, between.as_mut_ptr().cast(), to, to_row);
-                }
-            }
-        }
     }
 
     #[inline(always)]

@@ -107,6 +107,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         to: *mut f32,
         to_row: isize,
     ) {
+        if const { Self::LANES == 16 } && shape == (16, 16) {
+            // In registers: by way of memory, it is the stores that take the time.
+            for first in [0, 8] {
+                // SAFETY: the caller's.
+                unsafe {
+                    let columns = self.eight_columns(from.wrapping_add(first), from_row);
+                    for (j, column) in (first as isize..).zip(columns) {
+                        self.store(to.wrapping_offset(j * to_row), column);
+                    }
+                }
+            }
+            return;
+        }
         let mut between = MaybeUninit::<[Self::V; 16]>::uninit();
         for part in 0..Self::LANES.div_ceil(2) {
             // SAFETY: the caller's; no vector has more than 16 lanes.

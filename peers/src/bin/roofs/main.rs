@@ -141,13 +141,14 @@ fn few_rows(s: Avx512, args: &Args) -> Result<(), Failure> {
 fn columns(s: Avx512, args: &Args) -> Result<(), Failure> {
     for shape in ["64x1x784", "1x512x784 nt", "1000x1x1000"] {
         let problem = problem(shape)?;
-        let values = (problem.a().len()).max(problem.b().len());
-        let far = vec![0.5; values];
+        // Of the two, it is the columns that lie in the larger one.
+        let (a, b) = (problem.a(), problem.b());
+        let columns = if a.len() > b.len() { a } else { b };
         let (near, mut c) = (vec![0.5; NEAR], [0.0; 48]);
         let mut transposed =
             Loop::new("columns transposed, from L1", move || s.columns(&near[..NEAR / 48], &near, &mut c));
-        transposed.times = values as f64 / NEAR as f64;
-        let read = Loop::new("columns read", move || s.read(&far));
+        transposed.times = columns.len() as f64 / NEAR as f64;
+        let read = Loop::new("columns read", || s.read(columns));
         product(args, shape, &problem, (Of::Peak, None, Loops::Parts), vec![transposed, read])?;
     }
     product(
@@ -161,14 +162,10 @@ fn columns(s: Avx512, args: &Args) -> Result<(), Failure> {
 
 /// A C that is written to L3 or memory.
 fn written(s: Avx512, args: &Args) -> Result<(), Failure> {
-    let mut c = vec![0.0; 1000 * 1000];
-    product(
-        args,
-        "1000x1000x1",
-        &problem("1000x1000x1")?,
-        (Of::Peak, None, Loops::Parts),
-        vec![Loop::new("C written", || s.fill(&mut c))],
-    )?;
+    let outer = problem("1000x1000x1")?;
+    let mut c = outer.output();
+    let fill = Loop::new("C written", || s.fill(c.get_mut()));
+    product(args, "1000x1000x1", &outer, (Of::Peak, None, Loops::Parts), vec![fill])?;
     let problem = problem("784x512x32 tn")?;
     let mut c = problem.output();
     let tiles = Loop::new("multiply-adds in registers, C written", || s.tiles(c.get_mut(), 512, 32));

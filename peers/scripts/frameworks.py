@@ -39,6 +39,7 @@ torch.set_num_threads(1)
 
 NETS = Path(__file__).parents[2] / "benches" / "nets.csv"
 SAMPLE = 500e-6  # A sample repeats its call for at least this many seconds.
+SETTLING = 2e-3  # And is made after so many seconds of calls: see src/rounds.rs.
 LIMIT = 4.0  # A row gets fewer rounds, but no less than 3, once this many seconds are over.
 TIMED_RATE = 1e-6  # As in src/nets.rs.
 
@@ -228,6 +229,11 @@ class Sampler:
         while self.seconds() * self.calls < SAMPLE:
             self.calls *= 2
 
+    def settle(self):
+        start = time.perf_counter()
+        while time.perf_counter() - start < SETTLING:
+            self.call()
+
     def seconds(self):
         start = time.perf_counter()
         for _ in range(self.calls):
@@ -248,6 +254,7 @@ def race(ask, row, net):
         seconds["percycle"].append(ours)
         peaks.append(peak)
         for name, sampler in samplers.items():
+            sampler.settle()
             seconds[name].append(sampler.seconds())
     return seconds, peaks
 

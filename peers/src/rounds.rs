@@ -9,6 +9,9 @@ pub type Contender<'a> = Box<dyn FnMut() + 'a>;
 /// A sample repeats its call for at least this long: far above the clock's resolution and the cost of reading it.
 const SAMPLE: Duration = Duration::from_micros(500);
 
+/// How long a contender is called before each of its samples.
+const SETTLING: Duration = Duration::from_millis(2);
+
 /// How long threads that shared the work of one contender may look out for more of it, on cores that the next one needs. (Two commits
 /// of percycle in one process even share the pool: without it, the first one takes 4 to 9 % longer.)
 const REST: Duration = Duration::from_micros(300);
@@ -48,9 +51,8 @@ pub fn race(contenders: Vec<Contender>, rounds: usize, limit: Duration) -> Timin
             let i = (round + turn) % samplers.len();
             if rayon::current_num_threads() > 1 {
                 thread::sleep(REST);
-                // Wakes the others: those of who calls again and again are awake.
-                (samplers[i].contender)();
             }
+            samplers[i].settle();
             timing.seconds[i].push(samplers[i].seconds());
         }
     }
@@ -72,6 +74,15 @@ impl<'a> Sampler<'a> {
             sampler.calls *= 2;
         }
         sampler
+    }
+
+    /// Calls it for a while. Whoever calls again and again finds its operands where its last call left them, and its threads
+    /// awake; a sample that is a single call would find what the contender before it left.
+    pub fn settle(&mut self) {
+        let start = Instant::now();
+        while start.elapsed() < SETTLING {
+            (self.contender)();
+        }
     }
 
     /// Seconds that a call takes, over a sample.

@@ -47,6 +47,7 @@ fn run() -> Result<(), Failure> {
                 &mut timed.insert((row, Sampler::new(contender))).1
             }
         };
+        sampler.settle();
         let seconds = sampler.seconds();
         writeln!(stdout, "{seconds} {}", percycle::fma_peak(percycle::Isa::current()))?;
     }

@@ -187,6 +187,11 @@ impl<'a> MatRef<'a> {
         Some(&self.data[start..start + self.cols()])
     }
 
+    /// `count` rows from row `start` on, which are there.
+    pub(crate) fn rows_from(self, start: usize, count: usize) -> Self {
+        self.row_range(start, count).unwrap_or_else(|| unreachable!("rows of the matrix"))
+    }
+
     /// All elements, row after row, when they lie next to each other like that.
     pub(crate) fn contiguous(self) -> Option<&'a [f32]> {
         let (rows, cols) = self.shape();
@@ -260,6 +265,14 @@ impl<'a> MatMut<'a> {
     /// The same matrix, borrowed for a shorter time, so that the view can be used again afterwards.
     pub fn reborrow(&mut self) -> MatMut<'_> {
         MatMut { data: self.data, layout: self.layout }
+    }
+
+    /// `count` rows from row `start` on, which are there.
+    pub(crate) fn rows_from(&mut self, start: usize, count: usize) -> MatMut<'_> {
+        debug_assert!(start + count <= self.rows(), "rows of the matrix");
+        let layout = Layout { rows: count, ..self.layout };
+        let offset = if count == 0 || self.cols() == 0 { 0 } else { start * self.row_stride() };
+        MatMut { data: &mut self.data[offset..], layout }
     }
 
     /// The same matrix to read.

@@ -1,6 +1,6 @@
 //! Networks: building, initial weights, prediction.
 
-use percycle::{Activation, Init, MatRef, Matrix, Mlp, Workspace};
+use percycle::{Activation, Init, MatMut, MatRef, Matrix, Mlp, Workspace};
 use percycle_reference::activation as scalar;
 use percycle_reference::product::{Strided, linear};
 
@@ -32,6 +32,33 @@ fn prediction_equals_the_reference_whatever_the_batch() {
         for i in 0..20 {
             let row = mlp.predict(x.view().row_range(i, 1).unwrap()).unwrap();
             assert_eq!(row.as_slice(), &want[i * outputs..(i + 1) * outputs], "row {i} alone");
+        }
+    }
+}
+
+/// A batch that takes its way through the layers in parts, the last of which is a short one, into rows and from rows that lie apart.
+#[test]
+fn prediction_of_a_large_batch_is_that_of_its_samples() {
+    let (mlp, rows) = (net(), 150_001);
+    let x = samples(rows);
+    let apart: Vec<f32> =
+        x.as_slice().chunks(5).flat_map(|row| row.iter().copied().chain([7.0; 2])).collect();
+    let mut y = vec![9.0; rows * 4];
+    let (from, into) = (MatRef::strided(&apart, rows, 5, 7, 1), MatMut::strided(&mut y, rows, 3, 4, 1));
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    alone.install(|| mlp.predict_into(from.unwrap(), &mut Workspace::new(), into.unwrap())).unwrap();
+    let whole = mlp.predict(x.view()).unwrap();
+    let columns: Vec<f32> = (0..5).flat_map(|j| x.as_slice().iter().skip(j).step_by(5).copied()).collect();
+    let by_columns = mlp.predict(MatRef::new(&columns, 5, rows).unwrap().t()).unwrap();
+    for start in (0..rows).step_by(1000) {
+        let count = 1000.min(rows - start);
+        let want = mlp.predict(x.view().row_range(start, count).unwrap()).unwrap();
+        for i in 0..count {
+            let (row, want) = (start + i, want.row(i).unwrap());
+            assert_eq!(whole.row(row).unwrap(), want, "row {row}");
+            assert_eq!(by_columns.row(row).unwrap(), want, "row {row}, by columns");
+            assert_eq!(y[row * 4..row * 4 + 3], *want, "row {row}, apart");
+            assert_eq!(y[row * 4 + 3], 9.0, "beyond row {row}");
         }
     }
 }

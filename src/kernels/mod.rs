@@ -40,7 +40,7 @@ pub(crate) use sgemm::{After, Begin, Panels, Right, descend, run};
 #[cfg(all(test, feature = "rayon"))]
 pub(crate) use team::{ALONE, lead_through};
 #[cfg(feature = "rayon")]
-pub(crate) use team::{lead, worth as team_size};
+pub(crate) use team::{lead, worth as team_size, worth_waking};
 
 /// Without other threads, the caller is alone.
 #[cfg(not(feature = "rayon"))]
@@ -51,5 +51,11 @@ pub(crate) fn lead<R>(_cycles: f64, f: impl FnOnce() -> R) -> R {
 /// Likewise.
 #[cfg(not(feature = "rayon"))]
 pub(crate) fn team_size(_cycles: f64) -> usize {
+    1
+}
+
+/// Likewise.
+#[cfg(not(feature = "rayon"))]
+pub(crate) fn worth_waking(_cycles: f64) -> usize {
     1
 }

@@ -99,6 +99,13 @@ pub(crate) fn worth(cycles: f64) -> usize {
     })
 }
 
+/// Threads that are worth it for work that takes so many cycles alone where none of them is awake: always the same in the same pool.
+pub(crate) fn worth_waking(cycles: f64) -> usize {
+    let worth = (cycles / WORTH) as usize;
+    // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
+    if worth < 2 { 1 } else { worth.min(rayon::current_num_threads()) }
+}
+
 /// Runs all parts, on this thread and on those that it leads.
 pub(super) fn share(parts: usize, run: &(dyn Fn(usize) + Sync)) {
     LEADER.with(|leader| leader.team.share(parts, run));
@@ -126,9 +133,7 @@ impl Leader {
     fn plan(&self, cycles: f64) -> (usize, usize) {
         // There are other threads like this one, and cores for all.
         let most = (cores() / self.look_around()).max(1);
-        let worth = (cycles / WORTH) as usize;
-        // The size of the pool is asked for only when it matters: asking starts rayon's global pool.
-        let woken = if worth < 2 { 1 } else { worth.min(rayon::current_num_threads()) };
+        let woken = worth_waking(cycles);
         let here = 1 + self.team.crew.0.watching.load(Ordering::Relaxed);
         let worth_awake = (cycles / WORTH_AWAKE) as usize;
         let threads = woken.max(here.min(worth_awake));

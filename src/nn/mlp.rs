@@ -1,11 +1,18 @@
 //! A chain of dense layers.
 
 use super::{Init, Linear};
+use crate::buffer::LINE;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, lead};
+use crate::kernels::{Activation, lead, worth_waking};
 use crate::matrix::{MatMut, MatRef, Matrix, Spaced};
 use crate::product::linear;
 use crate::profile::{self, Phase, Work};
+
+/// Values of a hidden layer (1 MiB) that each thread computes before the next layer reads them: much more would leave the caches
+/// until then, and without end a workspace would be as large as all hidden values of a dataset.
+const AT_ONCE: usize = 256 * 1024;
+/// Samples of which fewer at once would cost more than that saves.
+const LEAST_ROWS: usize = 4096;
 
 /// A multilayer perceptron: dense layers, each the input of the next.
 ///
@@ -56,7 +63,7 @@ impl Mlp {
     }
 
     /// The outputs for `x`, which is `batch` x [`inputs`](Mlp::inputs): a `batch` x [`outputs`](Mlp::outputs) matrix.
-    /// A NaN in a sample stays in that sample's row.
+    /// A NaN in a sample stays in that sample's row. Batches of 8192 samples and more take their way through the layers in parts.
     ///
     /// # Errors
     /// [`Error::Shape`] when `x` has another number of columns; [`Error::TooLarge`] when there is no memory for the batch.
@@ -81,7 +88,7 @@ impl Mlp {
     /// mlp.predict_into(x.view(), &mut workspace, y.view_mut())?;
     /// # Ok::<(), percycle::Error>(())
     /// ```
-    pub fn predict_into(&self, x: MatRef, workspace: &mut Workspace, y: MatMut) -> Result<()> {
+    pub fn predict_into(&self, x: MatRef, workspace: &mut Workspace, mut y: MatMut) -> Result<()> {
         let op = "Mlp::predict";
         let _call = profile::call(op);
         self.check_input(op, x)?;
@@ -95,11 +102,35 @@ impl Mlp {
                 cure: "y needs a row for each row of x and a column for each output",
             });
         }
-        lead(self.cycles(x.rows()), || self.predict_checked(op, x, workspace, y))
+        let rows = x.rows();
+        lead(self.cycles(rows), || {
+            // (Of a tiny network's few samples, the loop would be a tenth.)
+            if rows < 2 * LEAST_ROWS {
+                return self.predict_rows(op, x, workspace, y);
+            }
+            let at_once = self.rows_at_once(x);
+            (0..rows).step_by(at_once).try_for_each(|start| {
+                let count = at_once.min(rows - start);
+                self.predict_rows(op, x.rows_from(start, count), workspace, y.rows_from(start, count))
+            })
+        })
+    }
+
+    /// How many of many samples go through all layers before the next ones do.
+    fn rows_at_once(&self, x: MatRef) -> usize {
+        let rows = x.rows();
+        let hidden = self.layers.windows(2).map(|pair| pair[0].out_features());
+        // (A view that repeats a row has no end that memory sets.)
+        let Some(widest) = hidden.max().filter(|_| x.row_stride() > 0) else { return rows };
+        // As many whenever a batch of this size comes, or a workspace would have to grow again.
+        let threads = worth_waking(self.cycles(rows));
+        let parts = rows / ((AT_ONCE / widest).max(LEAST_ROWS) * threads);
+        // By whole lines, so that each part begins within its line as the first does.
+        rows.div_ceil(parts.max(1)).next_multiple_of(LINE)
     }
 
     /// All layers, for shapes that fit.
-    fn predict_checked(
+    fn predict_rows(
         &self,
         op: &'static str,
         x: MatRef,
@@ -156,7 +187,8 @@ impl Mlp {
     }
 }
 
-/// Buffers for [`Mlp::predict_into`]: they grow to the largest batch seen and are kept.
+/// Buffers for [`Mlp::predict_into`]: they grow to the largest batch seen and are kept. Each of the two holds a hidden layer's values
+/// of a batch, or of one of its parts: fewer than 8192 samples for each thread of the pool, or 2 MiB where that is more.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     buffers: [Spaced; 2],
@@ -229,5 +261,31 @@ impl MlpBuilder {
         }
         self.init.fill(self.seed, &mut layers);
         Ok(Mlp { layers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_holds_a_part_of_a_large_batch() {
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for (hidden, threads, samples) in [(40, 1, 6553), (300, 1, 4096), (300, 3, 4096)] {
+            let mlp = Mlp::builder(2).layer(hidden, Activation::Relu).layer(hidden, Activation::Relu);
+            let mlp = mlp.layer(1, Activation::Identity).build().unwrap();
+            let mut workspace = Workspace::new();
+            for rows in [2 * LEAST_ROWS - 1, 20_000, 100_000] {
+                let (x, mut y) = (Matrix::zeros(rows, 2), Matrix::zeros(rows, 1));
+                pool(threads).install(|| mlp.predict_into(x.view(), &mut workspace, y.view_mut())).unwrap();
+                for buffer in &workspace.buffers {
+                    let held = buffer.bytes() / (4 * hidden);
+                    assert!(
+                        held <= 2 * threads * samples + LINE,
+                        "{hidden}, {threads}, {rows}: {held} samples"
+                    );
+                }
+            }
+        }
     }
 }

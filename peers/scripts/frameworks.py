@@ -39,7 +39,7 @@ torch.set_num_threads(1)
 
 NETS = Path(__file__).parents[2] / "benches" / "nets.csv"
 SAMPLE = 500e-6  # A sample repeats its call for at least this many seconds.
-SETTLING = 2e-3  # And is made after so many seconds of calls: see src/rounds.rs.
+SETTLING = 2e-3, 16, 20e-3  # And is made after so many seconds and calls, for a while at most: as in src/rounds.rs.
 LIMIT = 4.0  # A row gets fewer rounds, but no less than 3, once this many seconds are over.
 TIMED_RATE = 1e-6  # As in src/nets.rs.
 
@@ -230,9 +230,11 @@ class Sampler:
             self.calls *= 2
 
     def settle(self):
-        start = time.perf_counter()
-        while time.perf_counter() - start < SETTLING:
+        least, calls, most = SETTLING
+        start, called = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < least or (called < calls and elapsed < most):
             self.call()
+            called += 1
 
     def seconds(self):
         start = time.perf_counter()

@@ -9,8 +9,9 @@ pub type Contender<'a> = Box<dyn FnMut() + 'a>;
 /// A sample repeats its call for at least this long: far above the clock's resolution and the cost of reading it.
 const SAMPLE: Duration = Duration::from_micros(500);
 
-/// How long a contender is called before each of its samples.
-const SETTLING: Duration = Duration::from_millis(2);
+/// How long a contender is called before each of its samples, and how often, for a while at most: what the one before has driven out
+/// of L3 is not all back after a call or two.
+const SETTLING: (Duration, u32, Duration) = (Duration::from_millis(2), 16, Duration::from_millis(20));
 
 /// How long threads that shared the work of one contender may look out for more of it, on cores that the next one needs. (Two commits
 /// of percycle in one process even share the pool: without it, the first one takes 4 to 9 % longer.)
@@ -79,9 +80,11 @@ impl<'a> Sampler<'a> {
     /// Calls it for a while. Whoever calls again and again finds its operands where its last call left them, and its threads
     /// awake; a sample that is a single call would find what the contender before it left.
     pub fn settle(&mut self) {
-        let start = Instant::now();
-        while start.elapsed() < SETTLING {
+        let (least, calls, most) = SETTLING;
+        let (start, mut called) = (Instant::now(), 0);
+        while start.elapsed() < least || (called < calls && start.elapsed() < most) {
             (self.contender)();
+            called += 1;
         }
     }
 

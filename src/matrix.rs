@@ -269,7 +269,7 @@ impl<'a> MatMut<'a> {
 
     /// `count` rows from row `start` on, which are there.
     pub(crate) fn rows_from(&mut self, start: usize, count: usize) -> MatMut<'_> {
-        debug_assert!(start + count <= self.rows(), "rows of the matrix");
+        assert!(count <= self.rows() && start <= self.rows() - count, "rows of the matrix");
         let layout = Layout { rows: count, ..self.layout };
         let offset = if count == 0 || self.cols() == 0 { 0 } else { start * self.row_stride() };
         MatMut { data: &mut self.data[offset..], layout }

@@ -183,6 +183,27 @@ fn across_block_edges() {
     }
 }
 
+/// Rows of B so far apart that tiles above one another take turns at asking for those of the next columns: as many tiles as k has steps for,
+/// more, a single one; blocks of k; and columns that are left.
+#[test]
+fn b_far_away() {
+    let mut numbers = Numbers::new(13);
+    for ((m, n, k), row) in [((31, 7610, 70), 70_000), ((9, 7600, 70), 70_000), ((40, 2100, 300), 16_384)] {
+        let a = Stored::new(m, k, 0, || numbers.next());
+        let mut b = vec![f32::NAN; (k - 1) * row + n];
+        b.chunks_mut(row).for_each(|b| b[..n].fill_with(|| numbers.next()));
+        let far = Mat { data: &b, rows: k, cols: n, row_stride: row, col_stride: 1 };
+        let want = reference::gemm(1.0, a.mat(), far, 0.0, NOTHING);
+        alone(|| {
+            on_every_isa(|isa| {
+                let mut c = Stored::new(m, n, 0, || f32::NAN);
+                matmul(a.view(), MatRef::strided(&b, k, n, row, 1).unwrap(), c.view_mut()).unwrap();
+                c.check(&want, || format!("{isa} {m}x{n}x{k}, {row} from row to row of B"));
+            });
+        });
+    }
+}
+
 /// Only the first block of k begins at `beta * C`, each copy of A is multiplied by alpha, and C is reached by way of a
 /// buffer where its columns are strided. The last but one shape has several blocks in all three directions.
 #[test]

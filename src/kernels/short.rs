@@ -317,6 +317,8 @@ pub(super) fn last_tile<'a>(
         c_ahead: 0,
         b_next: b.ptr,
         b_ahead: 0,
+        b_turns: 0,
+        b_every: 0,
         b_soon: 0,
         cols,
         start,

@@ -16,6 +16,10 @@ use crate::simd::{Body, Core, Simd};
 /// Steps of k from which rows of B are asked for before their step: in few they would mostly be rows that do not come at all.
 const SOON: usize = 32;
 
+/// Values from the first to the last of a B in place from which its rows come from memory (16 MiB), as fast as they are asked for: the
+/// tiles that share out the next columns ask for them all the time, not in their first steps, and then for nothing.
+const MEMORY: usize = 4 * 1024 * 1024;
+
 /// Columns of a row of tiles whose gradients wait for their update, at most: so long pieces of weights and state are foreseen, and the
 /// latency of a root and a division shows once for all.
 const WAITING: usize = 512;
@@ -147,6 +151,8 @@ impl<K: Kind> Body for Sweep<'_, K> {
         } else {
             (false, 0)
         };
+        // Rows lie as far apart as those of the whole B, of which this may be a part.
+        let from_memory = S::LANES == LINE && p.k.saturating_mul(block.b.k.unsigned_abs()) >= MEMORY;
         let mut tile = Tile {
             k: block.k,
             a: block.a.ptr,
@@ -162,6 +168,8 @@ impl<K: Kind> Body for Sweep<'_, K> {
             c_ahead: 0,
             b_next: buffer,
             b_ahead: 0,
+            b_turns: 0,
+            b_every: 0,
             b_soon: if block.k >= SOON { ahead * block.b.k } else { 0 },
             cols: 0,
             start: block.start,
@@ -188,6 +196,13 @@ impl<K: Kind> Body for Sweep<'_, K> {
             tile.c_ahead = if ask { low } else { 0 };
             // They share out the rows of B that they ask for ahead.
             tile.b_ahead = if beyond_l2 { block.k.div_ceil(tiles) } else { 0 };
+            if from_memory && tiles > 1 && tile.b_ahead > 0 {
+                // Those whose turn would not come in the steps that ask for nothing else are asked for before.
+                let turns = block.k.saturating_sub(low + tile.b_ahead) / (tiles - 1);
+                (tile.b_turns, tile.b_every) = (turns.min(tile.b_ahead), tiles);
+                tile.b_ahead -= tile.b_turns;
+                debug_assert!(tile.b_turns == 0 || low + tile.b_ahead + tile.b_turns * tiles <= block.k);
+            }
             tile.cols = width.min(left);
             let (vectors, full) = stack.columns::<S>(left);
             let low_kernel = kernel::<S>(low, vectors, full);
@@ -213,7 +228,8 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 let down = if above + 1 < tiles { rows as isize } else { -(i as isize) };
                 let right = if above + 1 < tiles { 0 } else { width as isize };
                 tile.c_next = c.wrapping_offset(down * p.c_row + right * p.c_col);
-                tile.b_next = next.wrapping_offset((above * tile.b_ahead) as isize * block.b.k);
+                tile.b_next =
+                    next.wrapping_offset((above * (tile.b_ahead + tile.b_turns)) as isize * block.b.k);
                 if together {
                     tile.c = buffer.wrapping_add(i * WAITING_ROW + j - waiting);
                     tile.c_row = WAITING_ROW as isize;

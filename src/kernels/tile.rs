@@ -80,9 +80,11 @@ pub(super) struct Tile<'a> {
     pub c_next_row: isize,
     pub c_ahead: usize,
     /// A row of the columns of B that come next. From there on, so many rows are asked for, likewise, if they come from
-    /// beyond L2.
+    /// beyond L2; and after these, where vectors are lines, so many more in one of so many steps each. `k` has all these steps.
     pub b_next: *const f32,
     pub b_ahead: usize,
+    pub b_turns: usize,
+    pub b_every: usize,
     /// From a row of B to the one that is asked for while its step is computed: out of L2, and far apart, the hardware does
     /// not bring them in time everywhere.
     pub b_soon: isize,
@@ -458,6 +460,13 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
             });
             steps!(b_ahead, ask_for_next!());
             let mut left = t.k - c_ahead - b_ahead;
+            if const { S::LANES == LINE } {
+                for _ in 0..t.b_turns {
+                    steps!(1, ask_for_next!());
+                    steps!(t.b_every - 1, ask_for_b!());
+                    left -= t.b_every;
+                }
+            }
             // Every other row is a step behind: rows that lie whole lines apart have the same place in their lines at the same
             // step, and a core cannot read two such values at once. (The two rows of B that this takes leave no registers for
             // wider tiles.)

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::pass::part;
 use crate::error::{Error, Result};
 use crate::kernels::loss::{Bce, BceWithLogits, Mse, cross_entropy, elements};
 use crate::kernels::reduce::all_finite;
@@ -227,7 +226,7 @@ impl<'a> Targets<'a> {
     /// Those of some samples, which there are.
     pub(super) fn part(self, rows: Range<usize>) -> Self {
         match self {
-            Targets::Values(view) => Targets::Values(part(view, rows)),
+            Targets::Values(view) => Targets::Values(view.rows_from(rows.start, rows.len())),
             Targets::Classes(classes) => Targets::Classes(&classes[rows]),
         }
     }

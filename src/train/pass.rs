@@ -3,8 +3,6 @@
 //! Backward goes down twice: first the derivatives by what each layer puts out before its activation (`delta`), for which
 //! the weights must be the old ones, then the gradients of the weights, which may be used up on the way to new weights.
 
-use std::ops::Range;
-
 use super::Loss;
 use super::loss::{Targets, check_finite};
 use super::state::{Planned, State};
@@ -334,9 +332,4 @@ impl Pass {
 /// Values that targets hold for so many rows.
 fn given(targets: Targets, rows: usize, outputs: usize) -> usize {
     if matches!(targets, Targets::Classes(_)) { rows } else { rows * outputs }
-}
-
-/// Some rows of a batch, which has them.
-pub(super) fn part(x: MatRef, rows: Range<usize>) -> MatRef {
-    x.row_range(rows.start, rows.len()).unwrap_or_else(|| unreachable!("rows of the batch"))
 }

@@ -3,7 +3,7 @@
 use super::clip::Clip;
 use super::loss::{Loss, Targets};
 use super::optimizer::Optimizer;
-use super::pass::{Caller, Gradient, Measured, Pass, part};
+use super::pass::{Caller, Gradient, Measured, Pass};
 use super::state::State;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
@@ -178,7 +178,7 @@ impl Trainer {
         let mut sum = 0.0;
         for start in (0..x.rows()).step_by(at_once) {
             let rows = start..x.rows().min(start + at_once);
-            let (x, targets) = (part(x, rows.clone()), targets.part(rows));
+            let (x, targets) = (x.rows_from(rows.start, rows.len()), targets.part(rows));
             let Trainer { model, loss, pass, .. } = self;
             let measured = pass.measure_rows(caller, model, *loss, (x, targets), start, sum)?;
             pass.deltas(Isa::try_current()?, model);

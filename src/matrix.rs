@@ -192,6 +192,13 @@ impl<'a> MatRef<'a> {
         self.row_range(start, count).unwrap_or_else(|| unreachable!("rows of the matrix"))
     }
 
+    /// The rows of equal parts of at least so many, the last of which may be shorter; all of a view that repeats a row, which has no end
+    /// that memory sets.
+    pub(crate) fn rows_of_part(self, least: usize) -> usize {
+        let parts = if self.row_stride() == 0 { 1 } else { self.rows() / least };
+        self.rows().div_ceil(parts.max(1))
+    }
+
     /// All elements, row after row, when they lie next to each other like that.
     pub(crate) fn contiguous(self) -> Option<&'a [f32]> {
         let (rows, cols) = self.shape();

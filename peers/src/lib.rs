@@ -12,7 +12,7 @@ mod rounds;
 pub mod shapes;
 
 pub use facts::print_facts;
-pub use rounds::{Contender, Sampler, Timing, median, race};
+pub use rounds::{Contender, Sampler, Timing, contender, median, race};
 
 /// What a program ends with when something is wrong: a message that is printed as it is.
 pub type Failure = Box<dyn std::error::Error>;

@@ -3,8 +3,17 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::ours::Call;
+
 /// One call of what is timed.
 pub type Contender<'a> = Box<dyn FnMut() + 'a>;
+
+/// A call whose result nobody looks at.
+pub fn contender(mut call: Call) -> Contender {
+    Box::new(move || {
+        call();
+    })
+}
 
 /// A sample repeats its call for at least this long: far above the clock's resolution and the cost of reading it.
 const SAMPLE: Duration = Duration::from_micros(500);

@@ -145,14 +145,15 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let b_in_place = block.b.panel == PANEL as isize;
         let cover = Cover::of::<S>((block.m, block.n, block.k), block.a.row, b_in_place);
         let ask = !is_close((block.m, block.n, block.k));
-        let (beyond_l2, ahead) = if ask {
+        let (beyond_l2, from_memory, ahead) = if ask {
             let core = Core::current();
-            (p.k.saturating_mul(p.n) > core.l2, core.ahead)
+            let beyond_l2 = p.k.saturating_mul(p.n) > core.l2;
+            // Rows lie as far apart as those of the whole B, of which this may be a part.
+            let far = S::LANES == LINE && p.k.saturating_mul(block.b.k.unsigned_abs()) >= MEMORY;
+            (beyond_l2, beyond_l2 && far, core.ahead)
         } else {
-            (false, 0)
+            (false, false, 0)
         };
-        // Rows lie as far apart as those of the whole B, of which this may be a part.
-        let from_memory = S::LANES == LINE && p.k.saturating_mul(block.b.k.unsigned_abs()) >= MEMORY;
         let mut tile = Tile {
             k: block.k,
             a: block.a.ptr,
@@ -195,14 +196,14 @@ impl<K: Kind> Body for Sweep<'_, K> {
             let width = stack.vectors * S::LANES;
             tile.c_ahead = if ask { low } else { 0 };
             // They share out the rows of B that they ask for ahead.
-            tile.b_ahead = if beyond_l2 { block.k.div_ceil(tiles) } else { 0 };
-            if from_memory && tiles > 1 && tile.b_ahead > 0 {
-                // Those whose turn would not come in the steps that ask for nothing else are asked for before.
-                let turns = block.k.saturating_sub(low + tile.b_ahead) / (tiles - 1);
-                (tile.b_turns, tile.b_every) = (turns.min(tile.b_ahead), tiles);
-                tile.b_ahead -= tile.b_turns;
-                debug_assert!(tile.b_turns == 0 || low + tile.b_ahead + tile.b_turns * tiles <= block.k);
-            }
+            let share = if beyond_l2 { block.k.div_ceil(tiles) } else { 0 };
+            // Those whose turn would not come in the steps that ask for nothing else are asked for before.
+            let turns = match tiles {
+                2.. if from_memory => share.min(block.k.saturating_sub(low + share) / (tiles - 1)),
+                _ => 0,
+            };
+            debug_assert!(turns == 0 || low + share + turns * (tiles - 1) <= block.k);
+            (tile.b_ahead, tile.b_turns, tile.b_every) = (share - turns, turns, tiles);
             tile.cols = width.min(left);
             let (vectors, full) = stack.columns::<S>(left);
             let low_kernel = kernel::<S>(low, vectors, full);
@@ -228,8 +229,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 let down = if above + 1 < tiles { rows as isize } else { -(i as isize) };
                 let right = if above + 1 < tiles { 0 } else { width as isize };
                 tile.c_next = c.wrapping_offset(down * p.c_row + right * p.c_col);
-                tile.b_next =
-                    next.wrapping_offset((above * (tile.b_ahead + tile.b_turns)) as isize * block.b.k);
+                tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
                 if together {
                     tile.c = buffer.wrapping_add(i * WAITING_ROW + j - waiting);
                     tile.c_row = WAITING_ROW as isize;

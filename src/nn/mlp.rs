@@ -118,15 +118,12 @@ impl Mlp {
 
     /// How many of many samples go through all layers before the next ones do.
     fn rows_at_once(&self, x: MatRef) -> usize {
-        let rows = x.rows();
         let hidden = self.layers.windows(2).map(|pair| pair[0].out_features());
-        // (A view that repeats a row has no end that memory sets.)
-        let Some(widest) = hidden.max().filter(|_| x.row_stride() > 0) else { return rows };
+        let Some(widest) = hidden.max() else { return x.rows() };
         // As many whenever a batch of this size comes, or a workspace would have to grow again.
-        let threads = worth_waking(self.cycles(rows));
-        let parts = rows / ((AT_ONCE / widest).max(LEAST_ROWS) * threads);
+        let threads = worth_waking(self.cycles(x.rows()));
         // By whole lines, so that each part begins within its line as the first does.
-        rows.div_ceil(parts.max(1)).next_multiple_of(LINE)
+        x.rows_of_part((AT_ONCE / widest).max(LEAST_ROWS) * threads).next_multiple_of(LINE)
     }
 
     /// All layers, for shapes that fit.

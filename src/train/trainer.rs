@@ -147,8 +147,7 @@ impl Trainer {
     /// before the gradients are made of it.
     fn rows_at_once(&self, x: MatRef) -> usize {
         let rows = x.rows();
-        // (A view that repeats a row has no end that memory sets.)
-        if rows < 2 * LEAST_ROWS || x.row_stride() == 0 || self.pending > 0 {
+        if rows < 2 * LEAST_ROWS || self.pending > 0 {
             return rows;
         }
         let sum = |of: fn((usize, usize)) -> usize| -> usize {
@@ -158,11 +157,10 @@ impl Trainer {
             (sum(|(inputs, outputs)| inputs + outputs), sum(|(inputs, outputs)| inputs * outputs));
         let threads = team_size(self.cycles(x));
         let kept = weights + self.state.bytes() / size_of::<f32>();
-        if weights > SMALL || rows.saturating_mul(of_row) + kept < threads * CACHE {
+        if weights > SMALL || rows.saturating_mul(of_row).saturating_add(kept) < threads * CACHE {
             return rows;
         }
-        let parts = rows / (threads * (AT_ONCE / of_row).max(LEAST_ROWS));
-        rows.div_ceil(parts.max(1))
+        x.rows_of_part(threads * (AT_ONCE / of_row).max(LEAST_ROWS))
     }
 
     /// Adds the gradients of a batch, so many samples at once, to none.

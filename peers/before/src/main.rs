@@ -13,7 +13,7 @@ use clap::Parser;
 use percycle_peers::nets::{Net, TIMED_RATE};
 use percycle_peers::problem::Problem;
 use percycle_peers::shapes::{self, Shape};
-use percycle_peers::{Contender, Failure, Timing, exit, median, print_facts, race};
+use percycle_peers::{Contender, Failure, Timing, contender, exit, median, print_facts, race};
 
 /// Times the commit before and this one in interleaved rounds.
 #[derive(Parser)]
@@ -64,12 +64,8 @@ fn product(shape: Shape, limit: Duration, best: &mut f64) {
 
 fn step(net: &Net, limit: Duration, best: &mut f64) -> Result<(), Failure> {
     let calls = [version::before::prepare(net, TIMED_RATE)?, version::now::prepare(net, TIMED_RATE)?];
-    let contenders = calls.map(|mut call| {
-        Box::new(move || {
-            call();
-        }) as Contender
-    });
-    print(&net.to_string(), net.flops(), &race(contenders.into(), usize::MAX, limit), best);
+    let contenders = calls.map(contender).into();
+    print(&net.to_string(), net.flops(), &race(contenders, usize::MAX, limit), best);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use percycle_peers::nets::{Net, TIMED_RATE};
 use percycle_peers::ours::{CHECK_STEPS, prepare};
-use percycle_peers::{Failure, Sampler, exit};
+use percycle_peers::{Failure, Sampler, contender, exit};
 
 fn main() -> ExitCode {
     exit(run())
@@ -40,11 +40,8 @@ fn run() -> Result<(), Failure> {
         let sampler = match &mut timed {
             Some((at, sampler)) if *at == row => sampler,
             _ => {
-                let mut call = prepare(net, TIMED_RATE)?;
-                let contender = Box::new(move || {
-                    call();
-                });
-                &mut timed.insert((row, Sampler::new(contender))).1
+                let sampler = Sampler::new(contender(prepare(net, TIMED_RATE)?));
+                &mut timed.insert((row, sampler)).1
             }
         };
         sampler.settle();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Parser;
 use percycle_peers::nets::{Net, TIMED_RATE, Task};
 use percycle_peers::ours::{self, CHECK_STEPS, Call};
-use percycle_peers::{Contender, Failure, Timing, exit, median, print_facts, progress, race};
+use percycle_peers::{Failure, Timing, contender, exit, median, print_facts, progress, race};
 
 use xsmm::Xsmm;
 
@@ -103,21 +103,13 @@ fn run(args: &Args) -> Result<(), Failure> {
     for net in &nets {
         bar.set_message(net.to_string());
         check(net, &frameworks)?;
-        let (mut present, mut calls) = (Vec::new(), Vec::new());
+        let (mut present, mut contenders) = (Vec::new(), Vec::new());
         for (i, (_, prepare)) in frameworks.iter().enumerate() {
             if let Some(call) = prepare(net, TIMED_RATE)? {
                 present.push(i);
-                calls.push(call);
+                contenders.push(contender(call));
             }
         }
-        let contenders: Vec<Contender> = calls
-            .iter_mut()
-            .map(|call| {
-                Box::new(move || {
-                    call();
-                }) as Contender
-            })
-            .collect();
         rows.push(Row { net, frameworks: present, timing: race(contenders, rounds, LIMIT) });
         bar.inc(1);
     }

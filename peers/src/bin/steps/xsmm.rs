@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use libloading::Library;
 use percycle_peers::nets::{Loss, Net, Optimizer, TIMED_RATE, Targets, Task};
 use percycle_peers::ours::Call;
-use percycle_peers::{Failure, Sampler};
+use percycle_peers::{Failure, Sampler, contender};
 
 #[rustfmt::skip]
 type New = unsafe extern "C" fn(
@@ -79,11 +79,7 @@ impl Xsmm {
         let mut best = (f64::INFINITY, (0, 0));
         for bn in samples {
             for block in UNITS {
-                let mut call = self.call(net, TIMED_RATE, bn, block)?;
-                let seconds = Sampler::new(Box::new(move || {
-                    call();
-                }))
-                .seconds();
+                let seconds = Sampler::new(contender(self.call(net, TIMED_RATE, bn, block)?)).seconds();
                 if seconds < best.0 {
                     best = (seconds, (bn, block));
                 }

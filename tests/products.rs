@@ -188,7 +188,13 @@ fn across_block_edges() {
 #[test]
 fn b_far_away() {
     let mut numbers = Numbers::new(13);
-    for ((m, n, k), row) in [((31, 7610, 70), 70_000), ((9, 7600, 70), 70_000), ((40, 2100, 300), 16_384)] {
+    for ((m, n, k), row) in [
+        ((31, 7610, 70), 70_000),
+        ((9, 7600, 70), 70_000),
+        ((40, 2100, 300), 16_384),
+        ((5, 1100, 5801), 1103),
+        ((2, 4500, 1417), 4500),
+    ] {
         let a = Stored::new(m, k, 0, || numbers.next());
         let mut b = vec![f32::NAN; (k - 1) * row + n];
         b.chunks_mut(row).for_each(|b| b[..n].fill_with(|| numbers.next()));
@@ -220,6 +226,7 @@ fn factors_across_block_edges() {
         ((1050, 520, 12), [0, 0, 2], 1.0, 0.7),
         ((610, 1000, 40), [1, 1, 1], 0.3, 1.0),
         ((129, 2080, 2048), [0, 1, 0], 0.3, 0.7),
+        ((4, 1541, 4100), [2, 2, 2], 1.0, 1.0),
         ((2080, 17, 1100), [1, 1, 1], 1.0, 0.7),
     ] {
         let a = Stored::new(m, k, layouts[0], || numbers.next());

@@ -29,6 +29,14 @@ const VECTORS: usize = 4;
 const PIECE: usize = 16;
 /// Rows of B that pass at once in such pieces.
 const PIECE_STEPS: usize = 6;
+/// Rows of B that one row of C brings from memory to L2 in such pieces, as fast as it comes, before the other rows pass it there: with all
+/// at once, what waits for memory leaves no room for what asks for more.
+const FETCHED: usize = 3 * PIECE_STEPS;
+/// Rows of C for which that pays, at most, and columns, at least: of fewer, rows of B end too soon.
+const FETCHING_ROWS: usize = 5;
+const FETCHING_COLUMNS: usize = 512;
+/// Values of a B, or of a thread's part of one, that mostly comes from memory (24 MiB).
+const FETCHED_B: usize = 6 * 1024 * 1024;
 /// Values of C that pass at once, which stay in L1 (16 KiB).
 const BLOCK: usize = 4096;
 /// Rows of C from which a B of few steps is copied to where lines begin.
@@ -46,6 +54,8 @@ pub(super) struct Streaming<'a> {
     rows: usize,
     /// Vectors of each that pass at once.
     vectors: usize,
+    /// Whether the first of them fetches B for the others.
+    fetches: bool,
 }
 
 impl<'a> Streaming<'a> {
@@ -58,14 +68,15 @@ impl<'a> Streaming<'a> {
             return None;
         }
         let values = p.k.saturating_mul(p.n);
-        let few_rows =
-            p.m <= most_rows::<S>(values) && values >= FAR_B && p.n >= LONG && !is_in_order::<S>(b, values);
+        let fetches = fetches::<S>(p, values);
+        let most = if fetches { FETCHING_ROWS } else { most_rows::<S>(values) };
+        let few_rows = p.m <= most && values >= FAR_B && p.n >= LONG && !is_in_order::<S>(b, values);
         // A gradient that is not stored cannot be gone on with: all steps in one pass.
         let rows = if few_rows && plain(p).is_none() { p.m } else { rows_of_few_steps::<S>(p)? };
         // Of more rows the accumulators leave pieces too short to be foreseen.
         let pieces = foresees::<S>() && rows == 1 && p.k > STEPS && p.n >= PIECE * S::LANES;
         let vectors = if pieces { PIECE } else { 1 };
-        Some(Streaming { p, b, rows, vectors })
+        Some(Streaming { p, b, rows, vectors, fetches })
     }
 
     /// Runs it, beside a copy of B if that saves more than it takes.
@@ -94,13 +105,14 @@ impl Body for Streaming<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Streaming { p, b, rows, vectors } = self;
+        let Streaming { p, b, rows, vectors, fetches } = self;
         let plain = plain(p);
         let rest = if plain.is_some() { None } else { Rest::all(p.epilogue) };
         let mut gradients = MaybeUninit::<[CacheLine; BLOCK / LINE]>::uninit();
         // A B that each of many rows passes once stays in L1 too.
         let most = if p.m > rows && p.k <= STEPS { FAR_B / p.k } else { BLOCK };
-        let block = (BLOCK / rows).min(most) / PANEL * PANEL;
+        // Rows that pass after each other find C in L2, as they find B.
+        let block = if fetches { BLOCK } else { (BLOCK / rows).min(most) } / PANEL * PANEL;
         let asks = Core::current().asks_for_rows;
         let far = p.k > 1 && p.m.saturating_mul(p.n) >= MEMORY && asks;
         for j in (0..p.n).step_by(block) {
@@ -125,8 +137,8 @@ impl Body for Streaming<'_> {
                 let c_soon = if far { Some(rows as isize * c_row) } else { (!asks).then_some(0) };
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
                 unsafe {
-                    Pass { height, cols, vectors, times: 0, a, b, start, c, c_row, c_soon, plain }
-                        .all(s, rows, p.k)
+                    let pass = Pass { height, cols, vectors, times: 0, a, b, start, c, c_row, c_soon, plain };
+                    if fetches { pass.one_before_others(s, rows, p.k) } else { pass.all(s, rows, p.k) }
                 };
                 let (at, shape) = (p.offset + place, (rows, cols));
                 match rest {
@@ -230,6 +242,33 @@ impl Pass<'_> {
             let done = self.times * steps;
             left -= done;
             (self.a, self.b) = (self.a.at(0, done), self.b.at(done, 0));
+            self.start = Some(Begin { ptr: self.c, row: self.c_row });
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// The same, the first row always [`FETCHED`] steps before the others, of which there are some.
+    ///
+    /// # Safety
+    /// As for [`Pass::all`].
+    #[inline(always)]
+    unsafe fn one_before_others<S: Simd>(mut self, s: S, rows: usize, k: usize) {
+        for done in (0..k).step_by(FETCHED) {
+            let steps = FETCHED.min(k - done);
+            let others = Pass {
+                height: rows - 1,
+                a: self.a.at(1, 0),
+                start: self.start.map(|at| Begin { ptr: at.ptr.wrapping_offset(at.row), ..at }),
+                c: self.c.wrapping_offset(self.c_row),
+                ..self
+            };
+            // SAFETY: the caller's, for these rows and steps.
+            unsafe {
+                Pass { height: 1, vectors: PIECE, ..self }.all(s, 1, steps);
+                others.all(s, rows - 1, steps);
+            }
+            (self.a, self.b) = (self.a.at(0, steps), self.b.at(steps, 0));
             self.start = Some(Begin { ptr: self.c, row: self.c_row });
         }
     }
@@ -355,6 +394,17 @@ fn most_rows<S: Simd>(values: usize) -> usize {
     } else {
         ROWS
     }
+}
+
+/// Whether B comes from memory, and one row of C fetches it for the others.
+#[inline(always)]
+fn fetches<S: Simd>(p: &Product, values: usize) -> bool {
+    (2..=FETCHING_ROWS).contains(&p.m)
+        && p.k > FETCHED
+        && p.n >= FETCHING_COLUMNS
+        && values >= FETCHED_B
+        && foresees::<S>()
+        && !matches!(p.epilogue, Epilogue::Descend(_))
 }
 
 /// Whether tiles of eight vectors read so many values of B almost in the order in which they lie, so that they come faster from L2 than

@@ -13,7 +13,9 @@ const MOVE_C: f64 = 1.0;
 /// The first and the second where half vectors take as long as whole ones: columns that fit into one are transposed by 8 x 8 then.
 const SLOW_HALF: f64 = 1.1;
 const SLOW_MOVE_B: f64 = 2.2;
-/// The same for a value that comes from beyond L2, or goes there.
+/// The same for a value that comes from L2, or from beyond, or goes there: what takes one or two rows as long as it takes to read B.
+#[cfg(feature = "rayon")]
+const NEAR: f64 = 0.16;
 #[cfg(feature = "rayon")]
 const FAR: f64 = 0.3;
 /// What a product of its own must save for each of its rows: its blocks at the edges, and the call.
@@ -134,6 +136,7 @@ impl Product<'_> {
         let cycles = if self.is_swapped::<S>() { self.transposed::<S>() } else { self.as_it_is::<S>() };
         let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
         let values = m * k + k * n + m * n;
-        if values > Core::current().l2 as f64 { cycles.max(FAR * values) } else { cycles }
+        let fetch = if values > Core::current().l2 as f64 { FAR } else { NEAR };
+        cycles.max(fetch * values)
     }
 }

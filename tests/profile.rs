@@ -403,7 +403,7 @@ fn tiles_by_how_b_lies() {
         }
     }
     // By columns: copied by rows where it is small, else by panels.
-    for (k, avx512, avx2) in [(40, "8x48", "6x16"), (60, "12x32", "6x16")] {
+    for (k, avx512, avx2) in [(40, "8x48", "6x16"), (60, "8x48", "6x16"), (90, "12x32", "6x16")] {
         let (a, b, mut c) = (Matrix::zeros(24, k), Matrix::zeros(48, k), Matrix::zeros(24, 48));
         for isa in Isa::available() {
             let tile = if isa.lanes() == 16 { avx512 } else { avx2 };

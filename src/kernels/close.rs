@@ -18,8 +18,8 @@ use crate::simd::{Body, Core, Simd};
 /// More rows, columns or steps than any L1 holds; so many of each are still counted without overflow.
 const MOST: usize = 1 << 14;
 
-/// Values of a B that lies by columns and is copied (8 KiB).
-const TURNED: usize = 2048;
+/// Values of a B that lies by columns and is copied (16 KiB).
+const TURNED: usize = 4096;
 
 /// Whether the operands of an `m` x `n` x `k` product lie in L1 beside each other.
 #[inline(always)]

@@ -35,17 +35,14 @@ impl Operand {
     }
 }
 
-/// Copies `k` x `n` of B into panels of [`PANEL`] columns, row after row in each; the last panel is filled up with
-/// zeros, which no kernel ever stores.
+/// Copies `k` x `n` of B into panels of [`PANEL`] columns, row after row in each. What the last panel has beyond them stays as it is: no
+/// kernel reads it.
 ///
 /// # Safety
 /// `b` is readable for `k` rows and `n` columns.
 #[inline(always)]
 pub(super) unsafe fn pack_b<S: Simd>(s: S, b: Operand, k: usize, n: usize, out: &mut [f32]) {
     let out = &mut out[..packed_len(k, n)];
-    if !n.is_multiple_of(PANEL) {
-        out[n / PANEL * PANEL * k..].fill(0.0);
-    }
     if b.col != 1 {
         for (panel, out) in out.chunks_exact_mut(k.max(1) * PANEL).enumerate() {
             let (from, cols) = (b.at(0, panel * PANEL).t(), (n - panel * PANEL).min(PANEL));

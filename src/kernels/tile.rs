@@ -343,7 +343,11 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                     let first = $first;
                     if const { R::FOURS == 2 && S::LANES == LINE } {
                         // Two at once, for as many values of A.
-                        eight!(first; 0 1);
+                        if NV == 1 {
+                            eight!(first; 0);
+                        } else {
+                            eight!(first; 0 1);
+                        }
                         if NV > 2 {
                             eight!(first; 2);
                         }

@@ -184,7 +184,7 @@ fn across_block_edges() {
 }
 
 /// Rows of B so far apart that tiles above one another take turns at asking for those of the next columns: as many tiles as k has steps for,
-/// more, a single one; blocks of k; and columns that are left.
+/// more, a single one; blocks of k; and columns that are left. And few rows, one of which fetches a large B for the others.
 #[test]
 fn b_far_away() {
     let mut numbers = Numbers::new(13);

@@ -171,28 +171,26 @@ fn whole_in_registers<S: Simd>(
     b_col: isize,
 ) -> Option<(Kernel<S>, usize)> {
     if const { S::LANES == LINE } {
-        // More rows than two vectors leave registers for: by one, where columns begin within lines, which costs those that go by way of
+        // More rows than two vectors leave registers for go by one, where columns begin within lines, which costs those that go by way of
         // memory more. (Other columns 0.87 to 1.05.)
-        let one = rows > 8;
+        let vectors = match rows {
+            9.. => 1,
+            ..=4 if left.div_ceil(S::LANES) == 3 => 3,
+            _ => 2,
+        };
         // Of fewer columns three half vectors hide as much of the latency of one row's chains.
         let least = match rows {
             1 => 2 * S::LANES + 1,
-            _ if one => S::LANES,
+            9.. => S::LANES,
             _ => S::LANES + 1,
         };
         // Columns that share a set of L1, and lines of A that cannot be read beside them.
         let half_page = PAGE as isize / 2;
         let collide = b_col % half_page == 0 && (rows > 2 || b_col % (2 * half_page) == 0);
-        let in_lines = b_col % LINE as isize == 0;
-        if n < least || collide || (one && in_lines) || !Core::current().shuffles_whole {
+        let in_lines = vectors == 1 && b_col % LINE as isize == 0;
+        if n < least || collide || in_lines || !Core::current().shuffles_whole {
             return None;
         }
-        let three = rows <= 4 && left.div_ceil(S::LANES) == 3;
-        let vectors = match (one, three) {
-            (true, _) => 1,
-            (_, true) => 3,
-            _ => 2,
-        };
         macro_rules! by_shape {
             (one: $($one:literal)+; two: $($two:literal)+; three: $($three:literal)+) => {
                 match (rows, vectors) {

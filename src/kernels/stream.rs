@@ -245,9 +245,7 @@ impl Pass<'_> {
             self.start = Some(Begin { ptr: self.c, row: self.c_row });
         }
     }
-}
 
-impl Pass<'_> {
     /// The same, the first row always [`FETCHED`] steps before the others, of which there are some.
     ///
     /// # Safety

@@ -47,6 +47,8 @@ struct ProductFloors {
     peak: Option<Floor>,
     /// How many times as fast as matrixmultiply, on one thread.
     matrixmultiply: Option<Floor>,
+    /// The time of the product over its time with a bias and ReLU, with nothing taken off.
+    layer: Option<Floor>,
     /// The share of the bandwidth with which one core reads as many bytes as B has: how fast B is read by few rows.
     read: Option<Floor>,
 }
@@ -216,7 +218,12 @@ impl Guard {
                     let mut theirs = product();
                     Timed::new(self.aim, move || theirs.matrixmultiply())
                 });
+                let mut layer = case.layer.as_ref().map(|_| {
+                    let mut layer = product();
+                    Timed::new(self.aim, move || layer.layer())
+                });
                 let (mut of_peak, mut of_peer, mut of_read) = (Vec::new(), Vec::new(), Vec::new());
+                let mut of_layer = Vec::new();
                 let bytes = size_of::<f32>() * k * n;
                 let mut witness = Witness::new(self.aim);
                 for _ in 0..self.rounds {
@@ -225,18 +232,20 @@ impl Guard {
                     let seconds = percycle.seconds();
                     of_peak.push(flops / seconds / (peak * case.threads as f64));
                     of_peer.extend(peer.as_mut().map(|peer| peer.seconds() / seconds));
+                    of_layer.extend(layer.as_mut().map(|layer| seconds / layer.seconds()));
                     if case.read.is_some() {
                         let bandwidth = read_bandwidth(isa, bytes).expect("memory holds another B");
                         of_read.push(bytes as f64 / seconds / bandwidth);
                     }
                 }
-                for (floor, of, ratios) in [
-                    (&case.peak, "FMA peak", &mut of_peak),
-                    (&case.matrixmultiply, "matrixmultiply", &mut of_peer),
-                    (&case.read, "read bandwidth", &mut of_read),
+                for (floor, of, ratios, slack) in [
+                    (&case.peak, "FMA peak", &mut of_peak, self.slack),
+                    (&case.matrixmultiply, "matrixmultiply", &mut of_peer, self.slack),
+                    (&case.read, "read bandwidth", &mut of_read, self.slack),
+                    (&case.layer, "it as a layer", &mut of_layer, self.slack.ceil()),
                 ] {
                     if let Some(floor) = floor {
-                        self.add(&name, of, ratios, (floor, self.slack), &mut witness);
+                        self.add(&name, of, ratios, (floor, slack), &mut witness);
                     }
                 }
             });

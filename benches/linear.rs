@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use percycle::{Activation, Matrix, PackedWeights, linear, linear_packed, matmul};
 
 /// (batch, outputs, inputs).
-const SHAPES: [(usize, usize, usize); 3] = [(64, 512, 784), (8, 512, 784), (256, 256, 256)];
+const SHAPES: [(usize, usize, usize); 4] = [(64, 512, 784), (8, 512, 784), (256, 256, 256), (1024, 64, 64)];
 
 fn layers(c: &mut Criterion) {
     let mut group = c.benchmark_group("linear");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use percycle::{MatRef, Matrix, matmul};
+use percycle::{Activation, MatRef, Matrix, linear, matmul};
 
 use super::matrix;
 
@@ -10,6 +10,7 @@ use super::matrix;
 pub struct Product {
     a: Operand,
     b: Operand,
+    bias: Vec<f32>,
     c: Matrix,
 }
 
@@ -40,6 +41,7 @@ impl Product {
         Product {
             a: Operand::new(m, k, a_transposed),
             b: Operand::new(k, n, b_transposed),
+            bias: vec![0.1; n],
             c: Matrix::zeros(m, n),
         }
     }
@@ -51,6 +53,12 @@ impl Product {
 
     pub fn percycle(&mut self) {
         matmul(self.a.view(), self.b.view(), self.c.view_mut()).expect("the shapes fit");
+    }
+
+    /// The same with a bias and ReLU.
+    pub fn layer(&mut self) {
+        let (x, w, bias) = (self.a.view(), self.b.view(), Some(&*self.bias));
+        linear(x, w, bias, Activation::Relu, self.c.view_mut()).expect("the shapes fit");
     }
 
     pub fn matrixmultiply(&mut self) {

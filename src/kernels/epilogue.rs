@@ -6,6 +6,7 @@ use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
 use super::gemm::{Columns, Descent, Epilogue, Product};
 use super::pack::{Operand, transpose};
+use super::reduce::add_columns;
 use super::tile::{Finish, PANEL, Start, Tile, descended};
 use super::update::update_rows;
 use super::vector::{load_up_to, store_up_to};
@@ -172,28 +173,40 @@ pub(super) unsafe fn descend_biases<S: Simd>(
 ) {
     let mut sums = MaybeUninit::<[CacheLine; BIASES / LINE]>::uninit();
     let sums: *mut f32 = sums.as_mut_ptr().cast();
-    for j in (0..cols).step_by(S::LANES) {
-        let (from, n) = (b.at(j), cols - j);
-        let mut sum = s.splat(0.0);
-        for p in 0..k as isize {
-            // SAFETY: row p < k of B has these columns.
-            sum = s.add(sum, unsafe { load_up_to(s, from.wrapping_offset(p * b.k), n) });
-        }
-        if let Some(plain) = &descent.plain {
-            let bias = descent.biases.weights.wrapping_offset(col).wrapping_add(j);
-            // SAFETY: the caller vouches for the biases.
+    let mut j = 0;
+    macro_rules! vectors {
+        ($n:literal) => {{
+            let zeros = [s.splat(0.0); $n];
+            // SAFETY: the caller vouches for B; there is room for BIASES sums, a multiple of every two vectors.
             unsafe {
-                let how = (s.splat(plain.scale), s.splat(-plain.rate));
+                let sum = add_columns(s, zeros, (b.at(j), b.k), (k, cols - j));
+                for (v, sum) in sum.into_iter().enumerate() {
+                    s.store(sums.wrapping_add(j + v * S::LANES), sum);
+                }
+            }
+            j += $n * S::LANES;
+        }};
+    }
+    // Two vectors lie in a panel.
+    while j < cols {
+        if cols - j > S::LANES {
+            vectors!(2);
+        } else {
+            vectors!(1);
+        }
+    }
+    // SAFETY: the caller vouches for the biases; their gradients have just been written.
+    unsafe {
+        if let Some(plain) = &descent.plain {
+            let how = (s.splat(plain.scale), s.splat(-plain.rate));
+            for j in (0..cols).step_by(S::LANES) {
+                let (bias, n) = (descent.biases.weights.wrapping_offset(col).wrapping_add(j), cols - j);
+                let sum = s.load(sums.wrapping_add(j));
                 store_up_to(s, bias, n, descended(s, how, sum, load_up_to(s, bias, n)));
             }
         } else {
-            // SAFETY: there is room for BIASES sums, a multiple of every vector.
-            unsafe { s.store(sums.wrapping_add(j), sum) };
+            let how = (descent.rule, descent.scaling);
+            update_rows(s, how, (sums.cast_const(), 0), descent.biases, (col, 0), (1, cols));
         }
-    }
-    if descent.plain.is_none() {
-        let how = (descent.rule, descent.scaling);
-        // SAFETY: the caller vouches for the biases; their gradients have just been written.
-        unsafe { update_rows(s, how, (sums.cast_const(), 0), descent.biases, (col, 0), (1, cols)) };
     }
 }

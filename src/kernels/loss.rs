@@ -64,11 +64,9 @@ impl ElementLoss for BceWithLogits {
 
     #[inline(always)]
     fn at<S: Simd>(s: S, z: S::V, t: S::V) -> (S::V, S::V) {
-        let zero = s.splat(0.0);
-        let positive = s.select(s.le(z, zero), zero, z);
         let minus_abs = s.or(z, s.splat_bits(0x8000_0000));
         let tail = math::log1p(s, math::exp(s, minus_abs));
-        let term = s.add(s.sub(positive, s.mul(z, t)), tail);
+        let term = s.add(s.sub(math::gate(s, z, z), s.mul(z, t)), tail);
         (term, s.sub(math::sigmoid(s, z), t))
     }
 }

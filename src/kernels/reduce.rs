@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::parallel;
-use super::vector::{lanes, read, write};
+use super::vector::{lanes, load_up_to, read, write};
 use crate::matrix::MatRef;
 use crate::simd::{Body, Isa, Simd};
 
@@ -18,36 +18,53 @@ impl Body for ColumnSums<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let (rows, sums, mut j) = (self.rows, self.sums, 0);
+        let ColumnSums { rows, sums } = self;
+        let mut j = 0;
+        macro_rules! vectors {
+            ($n:literal) => {{
+                let mut sum = [s.splat(0.0); $n];
+                for (v, sum) in sum.iter_mut().enumerate() {
+                    *sum = read(s, sums, j + v * S::LANES);
+                }
+                let from = (rows.as_ptr().wrapping_add(j), rows.row_stride() as isize);
+                // SAFETY: the rows of a matrix are as long as there are sums, and its columns lie side by side: `add_rows` has checked both.
+                let sum = unsafe { add_columns(s, sum, from, (rows.rows(), sums.len() - j)) };
+                for (v, sum) in sum.into_iter().enumerate() {
+                    write(s, sums, j + v * S::LANES, sum);
+                }
+                j += $n * S::LANES;
+            }};
+        }
         while j < sums.len() {
-            j += if sums.len() - j >= VECTORS * S::LANES {
-                add_columns::<S, VECTORS>(s, rows, sums, j)
+            if sums.len() - j > 3 * S::LANES {
+                vectors!(4);
             } else {
-                add_columns::<S, 1>(s, rows, sums, j)
-            };
+                vectors!(1);
+            }
         }
     }
 }
 
-/// Vectors of sums in registers: an addition takes some cycles, in which those of other columns begin.
-const VECTORS: usize = 4;
-
-/// Adds so many vectors of columns, from column `j` on, and returns how many columns they have.
+/// Adds `k` rows to `N` vectors of sums, one for each column: side by side, because an addition takes some cycles. The rows are `row` apart, and have
+/// `cols` columns from `from` on.
+///
+/// # Safety
+/// So many rows can be read there, as many columns as they and the vectors have, and some of each vector exist.
 #[inline(always)]
-fn add_columns<S: Simd, const N: usize>(s: S, rows: MatRef, sums: &mut [f32], j: usize) -> usize {
-    let mut added = [s.splat(0.0); N];
-    for (v, sum) in added.iter_mut().enumerate() {
-        *sum = read(s, sums, j + v * S::LANES);
-    }
-    for row in (0..rows.rows()).filter_map(|i| rows.row(i)) {
-        for (v, sum) in added.iter_mut().enumerate() {
-            *sum = s.add(*sum, read(s, row, j + v * S::LANES));
+pub(super) unsafe fn add_columns<S: Simd, const N: usize>(
+    s: S,
+    mut sums: [S::V; N],
+    (from, row): (*const f32, isize),
+    (k, cols): (usize, usize),
+) -> [S::V; N] {
+    for p in 0..k as isize {
+        for (v, sum) in sums.iter_mut().enumerate() {
+            let at = from.wrapping_offset(p * row).wrapping_add(v * S::LANES);
+            // SAFETY: the caller's.
+            *sum = s.add(*sum, unsafe { load_up_to(s, at, cols - v * S::LANES) });
         }
     }
-    for (v, sum) in added.into_iter().enumerate() {
-        write(s, sums, j + v * S::LANES, sum);
-    }
-    N * S::LANES
+    sums
 }
 
 /// Adds the rows of a matrix, which are contiguous, to `sums`, one value for each column, in ascending order of the rows.

@@ -251,6 +251,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn nle(self, a: __m256, b: __m256) -> __m256i {
+        intrinsic!(_mm256_castps_si256(_mm256_cmp_ps::<_CMP_NLE_UQ>(a, b)))
+    }
+
+    #[inline(always)]
     fn lt(self, a: __m256, b: __m256) -> __m256i {
         intrinsic!(_mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
     }

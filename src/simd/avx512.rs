@@ -262,6 +262,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn nle(self, a: __m512, b: __m512) -> __mmask16 {
+        intrinsic!(_mm512_cmp_ps_mask::<_CMP_NLE_UQ>(a, b))
+    }
+
+    #[inline(always)]
     fn lt(self, a: __m512, b: __m512) -> __mmask16 {
         intrinsic!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b))
     }

@@ -221,6 +221,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// `a <= b`.
     fn le(self, a: Self::V, b: Self::V) -> Self::M;
+    /// Not `a <= b`: `a > b`, or one of them is NaN.
+    fn nle(self, a: Self::V, b: Self::V) -> Self::M;
     /// `a < b`.
     fn lt(self, a: Self::V, b: Self::V) -> Self::M;
     /// Whether a lane of the mask is true.

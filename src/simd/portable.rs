@@ -263,6 +263,11 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
     }
 
     #[inline(always)]
+    fn nle(self, a: V<LANES>, b: V<LANES>) -> [bool; LANES] {
+        compare(a, b, |a, b| a > b || a.is_nan() || b.is_nan())
+    }
+
+    #[inline(always)]
     fn lt(self, a: V<LANES>, b: V<LANES>) -> [bool; LANES] {
         compare(a, b, |a, b| a < b)
     }

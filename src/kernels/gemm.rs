@@ -258,7 +258,11 @@ impl Plan {
             (row, 1) => row.is_multiple_of(COPY_A_STRIDE) && Core::current().copies_a,
             (1, col) if Core::current().copies_a => col >= COPY_A_STRIDE,
             (1, col) if slow_sets && col.is_multiple_of(COPY_A_STRIDE) => true,
-            (row, col) => row == 1 && col >= PAGE && p.k > K_BLOCK_FAR,
+            // Lines on as many pages as there are steps: more than one set of L2 takes, or read again for many columns.
+            (row, col) => {
+                let again = p.k >= PANEL_STEPS && p.k.saturating_mul(p.n) > B_BLOCK_ONCE;
+                row == 1 && col >= PAGE && (p.k > K_BLOCK_FAR || again)
+            }
         };
         let copy_a = p.alpha != 1.0 || (p.n >= COPY_A_COLS && far());
         let (pack_b, k_block) = match p.b {

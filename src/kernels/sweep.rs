@@ -147,7 +147,8 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let ask = !is_close((block.m, block.n, block.k));
         let (beyond_l2, from_memory, ahead) = if ask {
             let core = Core::current();
-            let beyond_l2 = p.k.saturating_mul(p.n) > core.l2;
+            // One that fills L2 does not stay in it.
+            let beyond_l2 = p.k.saturating_mul(p.n) >= core.l2;
             // Rows lie as far apart as those of the whole B, of which this may be a part.
             let far = S::LANES == LINE && p.k.saturating_mul(block.b.k.unsigned_abs()) >= MEMORY;
             (beyond_l2, beyond_l2 && far, core.ahead)

@@ -222,8 +222,8 @@ impl Guard {
                     let mut layer = product();
                     Timed::new(self.aim, move || layer.layer())
                 });
-                let (mut of_peak, mut of_peer, mut of_read) = (Vec::new(), Vec::new(), Vec::new());
-                let mut of_layer = Vec::new();
+                let (mut of_peak, mut of_peer) = (Vec::new(), Vec::new());
+                let (mut of_layer, mut of_read) = (Vec::new(), Vec::new());
                 let bytes = size_of::<f32>() * k * n;
                 let mut witness = Witness::new(self.aim);
                 for _ in 0..self.rounds {
@@ -238,6 +238,7 @@ impl Guard {
                         of_read.push(bytes as f64 / seconds / bandwidth);
                     }
                 }
+                // All of what is promised of a layer, unless nothing is judged.
                 for (floor, of, ratios, slack) in [
                     (&case.peak, "FMA peak", &mut of_peak, self.slack),
                     (&case.matrixmultiply, "matrixmultiply", &mut of_peer, self.slack),

@@ -173,28 +173,8 @@ pub(super) unsafe fn descend_biases<S: Simd>(
 ) {
     let mut sums = MaybeUninit::<[CacheLine; BIASES / LINE]>::uninit();
     let sums: *mut f32 = sums.as_mut_ptr().cast();
-    let mut j = 0;
-    macro_rules! vectors {
-        ($n:literal) => {{
-            let zeros = [s.splat(0.0); $n];
-            // SAFETY: the caller vouches for B; there is room for BIASES sums, a multiple of every two vectors.
-            unsafe {
-                let sum = add_columns(s, zeros, (b.at(j), b.k), (k, cols - j));
-                for (v, sum) in sum.into_iter().enumerate() {
-                    s.store(sums.wrapping_add(j + v * S::LANES), sum);
-                }
-            }
-            j += $n * S::LANES;
-        }};
-    }
-    // Two vectors lie in a panel.
-    while j < cols {
-        if cols - j > S::LANES {
-            vectors!(2);
-        } else {
-            vectors!(1);
-        }
-    }
+    // SAFETY: the caller vouches for B; there is room for BIASES sums, a multiple of every vector.
+    unsafe { add_columns::<S, true>(s, b, (k, cols), sums) };
     // SAFETY: the caller vouches for the biases; their gradients have just been written.
     unsafe {
         if let Some(plain) = &descent.plain {

@@ -3,8 +3,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::gemm::Columns;
 use super::parallel;
-use super::vector::{lanes, load_up_to, read, write};
+use super::tile::PANEL;
+use super::vector::{lanes, load_up_to, read, store_up_to};
 use crate::matrix::MatRef;
 use crate::simd::{Body, Isa, Simd};
 
@@ -19,52 +21,56 @@ impl Body for ColumnSums<'_> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
         let ColumnSums { rows, sums } = self;
-        let mut j = 0;
-        macro_rules! vectors {
-            ($n:literal) => {{
-                let mut sum = [s.splat(0.0); $n];
-                for (v, sum) in sum.iter_mut().enumerate() {
-                    *sum = read(s, sums, j + v * S::LANES);
-                }
-                let from = (rows.as_ptr().wrapping_add(j), rows.row_stride() as isize);
-                // SAFETY: the rows of a matrix are as long as there are sums, and its columns lie side by side: `add_rows` has checked both.
-                let sum = unsafe { add_columns(s, sum, from, (rows.rows(), sums.len() - j)) };
-                for (v, sum) in sum.into_iter().enumerate() {
-                    write(s, sums, j + v * S::LANES, sum);
-                }
-                j += $n * S::LANES;
-            }};
-        }
-        while j < sums.len() {
-            if sums.len() - j > 3 * S::LANES {
-                vectors!(4);
-            } else {
-                vectors!(1);
-            }
-        }
+        let in_place = Columns { ptr: rows.as_ptr(), k: rows.row_stride() as isize, panel: PANEL as isize };
+        // SAFETY: the rows of a matrix are as long as there are sums, and its columns lie side by side: `add_rows` has checked both.
+        unsafe { add_columns::<S, false>(s, in_place, (rows.rows(), sums.len()), sums.as_mut_ptr()) };
     }
 }
 
-/// Adds `k` rows to `N` vectors of sums, one for each column: side by side, because an addition takes some cycles. The rows are `row` apart, and have
-/// `cols` columns from `from` on.
+/// Adds `k` rows of B in ascending order to the sums of its `cols` columns; `FRESH` ones begin at 0. Vectors of columns go side by side, because an
+/// addition takes some cycles.
 ///
 /// # Safety
-/// So many rows can be read there, as many columns as they and the vectors have, and some of each vector exist.
+/// B holds these rows and columns, and there is a sum for each of the columns; if they are `FRESH`, there is room for whole vectors.
 #[inline(always)]
-pub(super) unsafe fn add_columns<S: Simd, const N: usize>(
+pub(super) unsafe fn add_columns<S: Simd, const FRESH: bool>(
     s: S,
-    mut sums: [S::V; N],
-    (from, row): (*const f32, isize),
+    b: Columns,
     (k, cols): (usize, usize),
-) -> [S::V; N] {
-    for p in 0..k as isize {
-        for (v, sum) in sums.iter_mut().enumerate() {
-            let at = from.wrapping_offset(p * row).wrapping_add(v * S::LANES);
-            // SAFETY: the caller's.
-            *sum = s.add(*sum, unsafe { load_up_to(s, at, cols - v * S::LANES) });
+    sums: *mut f32,
+) {
+    let mut j = 0;
+    macro_rules! vectors {
+        ($n:literal) => {{
+            let (from, mut sum) = (b.at(j), [s.splat(0.0); $n]);
+            let (to, left) = (|v| sums.wrapping_add(j + v * S::LANES), |v| cols - j - v * S::LANES);
+            // SAFETY: the caller's; some columns of each vector exist.
+            unsafe {
+                if !FRESH {
+                    for (v, sum) in sum.iter_mut().enumerate() {
+                        *sum = load_up_to(s, to(v), left(v));
+                    }
+                }
+                for p in 0..k as isize {
+                    for (v, sum) in sum.iter_mut().enumerate() {
+                        let at = from.wrapping_offset(p * b.k).wrapping_add(v * S::LANES);
+                        *sum = s.add(*sum, load_up_to(s, at, left(v)));
+                    }
+                }
+                for (v, sum) in sum.into_iter().enumerate() {
+                    store_up_to(s, to(v), if FRESH { S::LANES } else { left(v) }, sum);
+                }
+            }
+            j += $n * S::LANES;
+        }};
+    }
+    while j < cols {
+        match (cols - j).div_ceil(S::LANES) {
+            4.. if b.panel == PANEL as isize => vectors!(4),
+            2.. => vectors!(2), // So many lie in a panel.
+            _ => vectors!(1),
         }
     }
-    sums
 }
 
 /// Adds the rows of a matrix, which are contiguous, to `sums`, one value for each column, in ascending order of the rows.

@@ -1,14 +1,15 @@
 //! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
 
 use super::gemm::{Epilogue, Product, Rhs, is_half};
-use super::shapes::{takes_all_turned, turned_rows};
+use super::shapes::{takes_all_turned, turned_rows, turns_ahead};
 use crate::simd::{Core, Simd};
 
 // In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,
-// one that is transposed between the multiply-adds (if there are few of them), and one of C that is transposed.
+// one that is transposed between the multiply-adds (if there are few of them), or ahead of them, and one of C that is transposed.
 const HALF: f64 = 0.8;
 pub(super) const MOVE_B: f64 = 0.4;
 const TURN_B: f64 = 0.2;
+const TURN_B_AHEAD: f64 = 0.11;
 const MOVE_C: f64 = 1.0;
 /// The first and the second where half vectors take as long as whole ones: columns that fit into one are transposed by 8 x 8 then.
 const SLOW_HALF: f64 = 1.1;
@@ -35,11 +36,12 @@ fn cycles<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool)
     let whole = |len: usize| len.div_ceil(S::LANES) as f64 * S::LANES as f64;
     let (vectors, moved) = if is_half::<S>(n) { half() } else { (whole(n) / 16.0, MOVE_B) };
     let turned = m <= turned_rows::<S>();
+    let turn_b = if turns_ahead::<S>(m) { TURN_B_AHEAD } else { TURN_B };
     // Blocks are transposed as a whole, even where columns or steps are missing.
     let blocks = whole(n) * whole(k);
     let (m, n, k) = (m as f64, n as f64, k as f64);
     let b = match move_b {
-        true if turned => TURN_B * blocks,
+        true if turned => turn_b * blocks,
         true => moved * n * k,
         false => 0.0,
     };
@@ -118,8 +120,7 @@ impl Product<'_> {
     /// saves time.
     #[inline(always)]
     pub(super) fn without_tail<S: Simd>(&self) -> Option<(Self, Self)> {
-        let turned =
-            matches!(self.b, Rhs::Plain(b) if b.col != 1 && takes_all_turned::<S>(self.m, self.n, b.col));
+        let turned = matches!(self.b, Rhs::Plain(b) if b.col != 1 && takes_all_turned::<S>(self.m, self.k, self.n, b.col));
         if turned || !splits_tail::<S>((self.m, self.n, self.k), self.a.row != 1, self.c_row != 1) {
             return None;
         }

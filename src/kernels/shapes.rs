@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::tile::{InRegisters, Masked, Reads, Tile, TileBody, Transposing, Whole};
+use super::tile::{Ahead, InRegisters, Masked, Reads, Tile, TileBody, Transposing, Whole};
 use crate::buffer::{LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
 
@@ -156,10 +156,45 @@ pub(super) fn turned_in_registers<S: Simd>(
     Some((kernel, vectors * S::Half::LANES))
 }
 
-/// Whether one of these takes all of `n` columns and more than a vector of them.
+/// Whether so many rows have a kernel of two vectors that transposes B eight steps ahead: more than leave registers for them, and
+/// fewer than leave none to transpose in. Only on cores that shuffle whole vectors as fast as half ones.
 #[inline(always)]
-pub(super) fn takes_all_turned<S: Simd>(rows: usize, n: usize, b_col: isize) -> bool {
-    n > S::LANES && whole_in_registers::<S>(rows, n, n, b_col).is_some_and(|(_, cols)| n <= cols)
+pub(super) fn turns_ahead<S: Simd>(rows: usize) -> bool {
+    S::LANES == LINE && (9..=11).contains(&rows) && Core::current().shuffles_whole
+}
+
+/// That kernel, if there are steps enough, and of `left` columns one vector is not.
+#[inline(always)]
+pub(super) fn turned_ahead<S: Simd>(
+    rows: usize,
+    k: usize,
+    left: usize,
+    b_col: isize,
+) -> Option<(Kernel<S>, usize)> {
+    if const { S::LANES == LINE } {
+        // Half of each line is used, and the other half after those of the other vector: too many for a set of L1 if they share it.
+        let collide = b_col % (PAGE as isize / 2) == 0;
+        if k < 8 || left <= S::LANES || collide || !turns_ahead::<S>(rows) {
+            return None;
+        }
+        let kernel: Kernel<S> = match rows {
+            9 => tile::<S, Ahead, 9, 2>,
+            10 => tile::<S, Ahead, 10, 2>,
+            11 => tile::<S, Ahead, 11, 2>,
+            _ => return None,
+        };
+        Some((kernel, 2 * S::LANES))
+    } else {
+        None
+    }
+}
+
+/// Whether a kernel takes all of `n` columns and more than a vector of them.
+#[inline(always)]
+pub(super) fn takes_all_turned<S: Simd>(rows: usize, k: usize, n: usize, b_col: isize) -> bool {
+    let kernel =
+        || turned_ahead::<S>(rows, k, n, b_col).or_else(|| whole_in_registers::<S>(rows, n, n, b_col));
+    n > S::LANES && kernel().is_some_and(|(_, cols)| n <= cols)
 }
 
 /// The same by whole vectors, on cores that shuffle those as fast. The last two may have columns in common.

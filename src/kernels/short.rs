@@ -7,7 +7,7 @@ use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::math::{gate, leaky};
 use super::pack::{Operand, transpose};
-use super::shapes::{Kernel, kernel, turned_in_registers, turned_kernel, turned_rows};
+use super::shapes::{Kernel, kernel, turned_ahead, turned_in_registers, turned_kernel, turned_rows};
 use super::stack::rows_for;
 use super::tile::{Finish, PANEL, Start, Tile, descended};
 use super::vector::ZEROS;
@@ -18,7 +18,7 @@ use crate::simd::{Body, Simd};
 const TURNED: usize = 64;
 
 /// Values in the largest tile that transposes B on the way.
-const TURNED_TILE: usize = 16 * 16;
+const TURNED_TILE: usize = 11 * 32;
 
 /// Values of an A that is copied so that it is contiguous over k (8 KiB).
 const COPIED: usize = 2048;
@@ -350,12 +350,19 @@ impl<'a> Turning<'a> {
         }
     }
 
-    /// The kernel in registers for the columns from `j` on, if there is one, and how many it takes.
+    /// The kernel that transposes ahead for the columns from `j` on, if there is one, and how many it takes.
+    #[inline(always)]
+    fn ahead<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
+        turned_ahead::<S>(self.p.m, self.p.k, self.p.n - j, self.b.col)
+    }
+
+    /// The kernel in registers for the columns from `j` on, if there is one, and how many it takes. It needs an A that is contiguous over
+    /// k: a small one is copied, unless most columns go another way.
     #[inline(always)]
     fn in_registers<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
         let Turning { p, b } = self;
         turned_in_registers::<S>(p.m, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col)
-            .filter(|_| p.a.col == 1 || p.m.saturating_mul(p.k) <= COPIED)
+            .filter(|_| p.a.col == 1 || (p.m.saturating_mul(p.k) <= COPIED && self.ahead::<S>(0).is_none()))
     }
 
     /// The kernel for the columns from `j` on, from where it takes them, and how many at most. Some may be computed once more, so that
@@ -365,7 +372,7 @@ impl<'a> Turning<'a> {
         let p = self.p;
         // What begins at C cannot begin there twice.
         let twice = !matches!(p.start, Start::Scaled(_));
-        if let Some((kernel, cols)) = self.in_registers::<S>(j) {
+        if let Some((kernel, cols)) = self.ahead::<S>(j).or_else(|| self.in_registers::<S>(j)) {
             let first = j.min(p.n.saturating_sub(cols));
             if first == j || twice {
                 return (kernel, first, cols);

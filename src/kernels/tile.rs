@@ -103,12 +103,18 @@ pub(super) trait Reads {
     /// B lies likewise, and so many times four steps of it are transposed in registers. (Not 0: the last vector
     /// ends with the last column, and A is contiguous over k.)
     const FOURS: usize = 0;
+    /// B lies likewise, and eight steps of it are transposed in registers while those before are used, and wait in a buffer: for tiles
+    /// that leave no registers to keep them in. (The last vector ends with the last column, and there are eight steps.)
+    const AHEAD: bool = false;
+    /// Whether either is so.
+    const IN_REGISTERS: bool = Self::FOURS > 0 || Self::AHEAD;
 }
 
 pub(super) struct Whole;
 pub(super) struct Masked;
 pub(super) struct Transposing;
 pub(super) struct InRegisters<const FOURS: usize>;
+pub(super) struct Ahead;
 
 impl Reads for Whole {
     const WHOLE: bool = true;
@@ -123,6 +129,11 @@ impl Reads for Transposing {
 impl<const FOURS: usize> Reads for InRegisters<FOURS> {
     const WHOLE: bool = true;
     const FOURS: usize = FOURS;
+}
+
+impl Reads for Ahead {
+    const WHOLE: bool = true;
+    const AHEAD: bool = true;
 }
 
 /// The microkernel.
@@ -146,7 +157,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
     fn call<S: Simd>(self, s: S) {
         let t = self.0;
         debug_assert!(R::TRANSPOSES || t.cols > NV / 2 * S::LANES, "the first half of the vectors exists");
-        debug_assert!(R::FOURS == 0 || t.cols >= S::LANES, "the last vector is a whole one");
+        debug_assert!(!R::IN_REGISTERS || t.cols >= S::LANES, "the last vector is a whole one");
         // Masks by vector; unused when all columns exist.
         let mut masks = [s.first(S::LANES); NV];
         if !R::WHOLE {
@@ -165,7 +176,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         // Where a vector begins. The last of those that transpose in registers ends with the last column, and may have some of the one before.
         macro_rules! col {
             ($j:expr) => {
-                if R::FOURS > 0 { ($j * S::LANES).min(t.cols - S::LANES) } else { $j * S::LANES }
+                if R::IN_REGISTERS { ($j * S::LANES).min(t.cols - S::LANES) } else { $j * S::LANES }
             };
         }
         // Vectors whose columns are known to exist when this is compiled. (Columns to transpose may be any.)
@@ -221,7 +232,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         let (mut b, mut b_k, mut b_next, mut c_next) = (t.b, t.b_k, t.b_next, t.c_next);
         macro_rules! b {
             ($j:expr) => {{
-                if R::TRANSPOSES || R::FOURS > 0 {
+                if R::TRANSPOSES || R::IN_REGISTERS {
                     // SAFETY: the buffer of transposed columns holds whole vectors.
                     unsafe { s.load(b.wrapping_add($j * S::LANES)) }
                 } else {
@@ -400,6 +411,48 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 }
                 steps!(left,);
             }
+        } else if R::AHEAD {
+            let mut rows = MaybeUninit::<[[[CacheLine; NV]; 8]; 2]>::uninit();
+            let mut now: *mut f32 = rows.as_mut_ptr().cast();
+            let mut then = now.wrapping_add(8 * NV * S::LANES);
+            b_k = (NV * S::LANES) as isize;
+            let mut from = [t.b; NV];
+            for j in 0..NV {
+                from[j] = t.b.wrapping_offset(col!(j) as isize * t.b_panel);
+            }
+            macro_rules! eight {
+                ($to:ident, $at:expr, $j:expr) => {
+                    let from = s.held(from[$j].wrapping_add($at));
+                    // SAFETY: these columns exist for these steps; no vector is longer than a line, of which there are NV for each step.
+                    unsafe {
+                        for (p, column) in (0..).zip(s.eight_columns(from, t.b_panel)) {
+                            s.store($to.wrapping_offset(p * b_k).wrapping_add($j * S::LANES), column);
+                        }
+                    }
+                };
+            }
+            for j in 0..NV {
+                eight!(now, 0, j);
+            }
+            b = now;
+            // Written out, steps of this many multiply-adds take more registers than there are.
+            let part = std::hint::black_box(8 / NV);
+            let mut at = 0;
+            let mut left = 8;
+            while t.k - at > 8 {
+                // The last eight may begin with steps that are done by then.
+                let next = (at + 8).min(t.k - 8);
+                let done = at + 8 - next;
+                for j in 0..NV {
+                    eight!(then, next, j);
+                    steps!(part,);
+                }
+                (now, then) = (then, now);
+                b = now.wrapping_offset(done as isize * b_k);
+                at = next;
+                left = 8 - done;
+            }
+            steps!(left,);
         } else if R::TRANSPOSES {
             // Rows of a block of steps, and of the next.
             let mut rows = MaybeUninit::<[[CacheLine; LINE]; 2]>::uninit();

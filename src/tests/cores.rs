@@ -25,7 +25,9 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
         (1, 150, 90),
         (2, 130, 100),
     ]));
-    for few in 1..=9 {
+    // Of every number of steps that may be left of eight, and some that are done when the last eight begin.
+    shapes.extend((7..=25).flat_map(|k| [(10, 35, k), (50, 11, k)]));
+    for few in 1..=12 {
         for (many, k) in [(32, 24), (40, 33), (48, 31), (75, 100), (112, 7), (83, 512)] {
             shapes.extend([(few, many, k), (many, few, k)]);
         }
@@ -69,7 +71,8 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
 }
 
 /// Few rows beside a B that lies by columns take two whole vectors of them where those are shuffled as fast, elsewhere a single row
-/// three half ones and others a vector; fewer where they lie whole pages apart. The last of them need not be full.
+/// three half ones and others a vector; fewer where they lie whole pages apart, or where more than eight rows have fewer than eight steps.
+/// The last of them need not be full.
 #[test]
 fn columns_are_taken_as_each_core_shuffles() {
     for (rows, n, k, other, whole) in [
@@ -82,6 +85,12 @@ fn columns_are_taken_as_each_core_shuffles() {
         (3, 40, 784, 16, 48),
         (1, 13, 784, 16, 16),
         (5, 20, 784, 16, 32),
+        (9, 64, 784, 16, 32),
+        (11, 40, 784, 16, 32),
+        (10, 64, 1024, 16, 16),
+        (10, 64, 7, 16, 16),
+        (10, 16, 784, 16, 16),
+        (12, 64, 784, 16, 16),
     ] {
         let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(n, k), Matrix::zeros(rows, n));
         for (core, cols) in Core::ALL.into_iter().zip([other, whole]) {

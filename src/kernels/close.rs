@@ -64,22 +64,29 @@ impl<'a, const BY_COLUMNS: bool> Close<'a, BY_COLUMNS> {
     }
 }
 
-/// Computes it, and says whether it has: of some, a tile is not the best there is.
+impl<const BY_COLUMNS: bool> Close<'_, BY_COLUMNS> {
+    /// Whether tiles are the best there is: few rows turn B on the way, and few steps stream.
+    #[inline(always)]
+    pub(super) fn is_best<S: Simd>(&self) -> bool {
+        let Close { m, n, ref tile } = *self;
+        let other = if BY_COLUMNS { m <= turned_rows::<S>() } else { n >= S::LANES && tile.k <= STEPS };
+        !other && stays::<S>((m, n, tile.k), tile, BY_COLUMNS)
+    }
+}
+
+/// Computes it, and says whether it has.
 impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
     type Out = bool;
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) -> bool {
-        let Close { m, n, tile } = self;
-        let (m, n, k) = (*m, *n, tile.k);
-        if !BY_COLUMNS && one_tile(s, m, n, tile) {
+        if !BY_COLUMNS && one_tile(s, self.m, self.n, &self.tile) {
             return true;
         }
-        // Few rows turn B on the way, and few steps stream.
-        let other = if BY_COLUMNS { m <= turned_rows::<S>() } else { n >= S::LANES && k <= STEPS };
-        if other || !stays::<S>((m, n, k), tile, BY_COLUMNS) {
+        if !self.is_best::<S>() {
             return false;
         }
+        let Close { m, n, ref mut tile } = *self;
         let tiles = Tiles { m, n, tile };
         if BY_COLUMNS {
             run_fitting(s, n, Turned(tiles));

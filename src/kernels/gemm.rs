@@ -134,6 +134,7 @@ impl Product<'_> {
         };
         let start = match self.start {
             Start::Bias(bias) => Start::Bias(bias.wrapping_add(col)),
+            Start::BiasRows(bias) => Start::BiasRows(bias.wrapping_add(row)),
             other => other,
         };
         let c = self.c.wrapping_offset(row as isize * self.c_row + col as isize * self.c_col);

@@ -102,12 +102,13 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
     #[inline(always)]
     fn tile<S: Simd>(product: &Product, one: bool) -> (usize, usize) {
         let (m, n) = (product.m, product.n);
+        // A small one that lies by columns is copied by rows.
+        let copied = Close::<true>::of(product).is_some_and(|close| close.is_best::<S>());
         match (Streaming::of::<S>(product), Turning::of::<S>(product)) {
             (Some(streaming), _) if !one => streaming.at_once::<S>(),
-            (_, Some(turning)) if !one => (m, turning.next::<S>(0).2),
+            (_, Some(turning)) if !one && !copied => turning.tile::<S>(),
             _ => {
-                // A small one that lies by columns is copied by rows.
-                let b_in_place = product.reads_b_in_place::<S>() || Close::<true>::of(product).is_some();
+                let b_in_place = product.reads_b_in_place::<S>() || copied;
                 Cover::of::<S>((m, n, product.k), product.a.row, b_in_place).tile::<S>()
             }
         }

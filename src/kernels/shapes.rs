@@ -189,6 +189,18 @@ pub(super) fn turned_ahead<S: Simd>(
     }
 }
 
+/// Rows that turn B on the way in one pass over it, of so many with `k` steps: all, or half of them if the larger half transposes ahead.
+/// (Up to a vector's rows are better off as columns of the transposed product.)
+#[inline(always)]
+pub(super) fn turned_at_once<S: Simd>(rows: usize, k: usize) -> Option<usize> {
+    let half = rows.div_ceil(2);
+    if rows <= turned_rows::<S>() {
+        Some(rows)
+    } else {
+        (rows > S::LANES && k >= 8 && turns_ahead::<S>(half)).then_some(half)
+    }
+}
+
 /// Whether a kernel takes all of `n` columns and more than a vector of them.
 #[inline(always)]
 pub(super) fn takes_all_turned<S: Simd>(rows: usize, k: usize, n: usize, b_col: isize) -> bool {

@@ -7,7 +7,7 @@ use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::math::{gate, leaky};
 use super::pack::{Operand, transpose};
-use super::shapes::{Kernel, kernel, turned_ahead, turned_in_registers, turned_kernel, turned_rows};
+use super::shapes::{Kernel, kernel, turned_ahead, turned_at_once, turned_in_registers, turned_kernel};
 use super::stack::rows_for;
 use super::tile::{Finish, PANEL, Start, Tile, descended};
 use super::vector::ZEROS;
@@ -330,6 +330,8 @@ pub(super) fn last_tile<'a>(
 pub(super) struct Turning<'a> {
     p: &'a Product<'a>,
     b: Operand,
+    /// Rows of a pass over B.
+    rows: usize,
 }
 
 impl<'a> Turning<'a> {
@@ -341,10 +343,9 @@ impl<'a> Turning<'a> {
                 if b.col != 1
                     && b.row == 1
                     && p.alpha == 1.0
-                    && p.m <= turned_rows::<S>()
                     && !matches!(p.epilogue, Epilogue::Descend(_)) =>
             {
-                Some(Turning { p, b })
+                turned_at_once::<S>(p.m, p.k).map(|rows| Turning { p, b, rows })
             }
             _ => None,
         }
@@ -353,22 +354,28 @@ impl<'a> Turning<'a> {
     /// The kernel that transposes ahead for the columns from `j` on, if there is one, and how many it takes.
     #[inline(always)]
     fn ahead<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
-        turned_ahead::<S>(self.p.m, self.p.k, self.p.n - j, self.b.col)
+        turned_ahead::<S>(self.rows, self.p.k, self.p.n - j, self.b.col)
     }
 
     /// The kernel in registers for the columns from `j` on, if there is one, and how many it takes. It needs an A that is contiguous over
     /// k: a small one is copied, unless most columns go another way.
     #[inline(always)]
     fn in_registers<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
-        let Turning { p, b } = self;
-        turned_in_registers::<S>(p.m, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col)
+        let Turning { p, b, rows } = self;
+        turned_in_registers::<S>(*rows, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col)
             .filter(|_| p.a.col == 1 || (p.m.saturating_mul(p.k) <= COPIED && self.ahead::<S>(0).is_none()))
+    }
+
+    /// Rows and columns of its first tile.
+    #[inline(always)]
+    pub(super) fn tile<S: Simd>(&self) -> (usize, usize) {
+        (self.rows, self.next::<S>(0).2)
     }
 
     /// The kernel for the columns from `j` on, from where it takes them, and how many at most. Some may be computed once more, so that
     /// a kernel has all of its columns.
     #[inline(always)]
-    pub(super) fn next<S: Simd>(&self, j: usize) -> (Kernel<S>, usize, usize) {
+    fn next<S: Simd>(&self, j: usize) -> (Kernel<S>, usize, usize) {
         let p = self.p;
         // What begins at C cannot begin there twice.
         let twice = !matches!(p.start, Start::Scaled(_));
@@ -378,7 +385,7 @@ impl<'a> Turning<'a> {
                 return (kernel, first, cols);
             }
         }
-        let (kernel, cols) = turned_kernel::<S>(p.m);
+        let (kernel, cols) = turned_kernel::<S>(self.rows);
         (kernel, if twice && p.n >= cols { j.min(p.n - cols) } else { j }, cols)
     }
 }
@@ -388,7 +395,14 @@ impl Body for Turning<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) {
-        let Turning { p, b } = self;
+        let Turning { p, b, rows } = self;
+        if rows < p.m {
+            for pass in [(0, rows), (rows, p.m - rows)] {
+                let p = &p.part(pass, (0, p.n));
+                s.run_outlined(Turning { p, b, rows: pass.1 });
+            }
+            return;
+        }
         let (finish, rest) = split(p, true);
         // Rows of C that are not contiguous: a few outputs, the factors having changed places.
         let staged = p.c_col != 1;

@@ -27,7 +27,7 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
     ]));
     // Of every number of steps that may be left of eight, and some that are done when the last eight begin.
     shapes.extend((7..=25).flat_map(|k| [(10, 35, k), (50, 11, k)]));
-    for few in 1..=12 {
+    for few in (1..=12).chain([17, 20, 22]) {
         for (many, k) in [(32, 24), (40, 33), (48, 31), (75, 100), (112, 7), (83, 512)] {
             shapes.extend([(few, many, k), (many, few, k)]);
         }
@@ -105,6 +105,20 @@ fn columns_are_taken_as_each_core_shuffles() {
                     "{n} columns, {k} steps, {core:?}"
                 );
             }
+        }
+    }
+}
+
+/// More rows than a kernel that transposes has pass such a B in two halves.
+#[test]
+fn rows_pass_columns_in_halves() {
+    for (rows, k, halves) in [(17, 784, "9x32"), (20, 784, "10x32"), (22, 784, "11x32")] {
+        let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(600, k), Matrix::zeros(rows, 600));
+        for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
+            let product = || matmul(a.view(), b.view().t(), c.view_mut());
+            let whole = Core::ALL.into_iter().find(|core| core.shuffles_whole).expect("there is one");
+            let kernel = whole.pretend(|| isa.pin(|| profile::kernel_of(product).1)).unwrap();
+            assert_eq!(kernel.to_string(), format!("{isa} {halves}"), "{rows} rows, {k} steps");
         }
     }
 }

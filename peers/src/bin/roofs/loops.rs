@@ -9,6 +9,9 @@ use percycle::Isa;
 
 const LANES: usize = 16;
 
+/// Rows of a tile.
+pub const TILE: usize = 12;
+
 /// The proof that this CPU has the instructions.
 #[derive(Clone, Copy)]
 pub struct Avx512(());
@@ -111,21 +114,21 @@ compiled! {
     /// lines of the next one are asked for.
     fn tiles(c: &mut [f32], n: usize, steps: usize) {
         let (y, m) = (std::hint::black_box(_mm512_set1_ps(0.25)), c.len() / n);
-        for i in (0..m / 12 * 12).step_by(12) {
+        for i in (0..m / TILE * TILE).step_by(TILE) {
             for j in (0..n / 32 * 32).step_by(32) {
-                let mut chains = [[y; 2]; 12];
+                let mut chains = [[y; 2]; TILE];
                 for step in 0..steps {
-                    if step < 24 {
+                    if step < 2 * TILE {
                         let at = (i + step / 2) * n + j + 32 + step % 2 * LANES;
                         _mm_prefetch::<_MM_HINT_T0>(c.as_ptr().wrapping_add(at).cast());
                     }
-                    for row in 0..12 {
+                    for row in 0..TILE {
                         for v in 0..2 {
                             chains[row][v] = _mm512_fmadd_ps(y, y, chains[row][v]);
                         }
                     }
                 }
-                for row in 0..12 {
+                for row in 0..TILE {
                     for v in 0..2 {
                         store(&mut c[(i + row) * n + j + v * LANES..], chains[row][v]);
                     }

@@ -156,14 +156,15 @@ pub(super) fn turned_in_registers<S: Simd>(
     Some((kernel, vectors * S::Half::LANES))
 }
 
-/// Whether so many rows have a kernel of two vectors that transposes B eight steps ahead: more than leave registers for them, and
-/// fewer than leave none to transpose in. Only on cores that shuffle whole vectors as fast as half ones.
+/// Whether so many rows are faster with B transposed eight steps ahead, by two vectors, however A lies: more than leave registers to do
+/// without, and fewer than leave none to transpose in. Only on cores that shuffle whole vectors as fast as half ones.
 #[inline(always)]
 pub(super) fn turns_ahead<S: Simd>(rows: usize) -> bool {
     S::LANES == LINE && (9..=11).contains(&rows) && Core::current().shuffles_whole
 }
 
-/// That kernel, if there are steps enough, and of `left` columns one vector is not.
+/// The kernel that does it, if there is one for so many rows and steps, and of `left` columns one vector is not enough. (Fewer rows
+/// have one for an A that is not contiguous over k, which other kernels in registers need.)
 #[inline(always)]
 pub(super) fn turned_ahead<S: Simd>(
     rows: usize,
@@ -174,15 +175,18 @@ pub(super) fn turned_ahead<S: Simd>(
     if const { S::LANES == LINE } {
         // Half of each line is used, and the other half after those of the other vector: too many for a set of L1 if they share it.
         let collide = b_col % (PAGE as isize / 2) == 0;
-        if k < 8 || left <= S::LANES || collide || !turns_ahead::<S>(rows) {
+        if k < 8 || left <= S::LANES || collide || !Core::current().shuffles_whole {
             return None;
         }
-        let kernel: Kernel<S> = match rows {
-            9 => tile::<S, Ahead, 9, 2>,
-            10 => tile::<S, Ahead, 10, 2>,
-            11 => tile::<S, Ahead, 11, 2>,
-            _ => return None,
-        };
+        macro_rules! by_rows {
+            ($($rows:literal)+) => {
+                match rows {
+                    $($rows => tile::<S, Ahead, $rows, 2>,)+
+                    _ => return None,
+                }
+            };
+        }
+        let kernel: Kernel<S> = by_rows!(2 3 4 5 6 7 8 9 10 11);
         Some((kernel, 2 * S::LANES))
     } else {
         None

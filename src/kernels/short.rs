@@ -7,7 +7,9 @@ use super::epilogue::{Done, Rest, descend_biases, split};
 use super::gemm::{Columns, Descent, Epilogue, Product, Rhs};
 use super::math::{gate, leaky};
 use super::pack::{Operand, transpose};
-use super::shapes::{Kernel, kernel, turned_ahead, turned_at_once, turned_in_registers, turned_kernel};
+use super::shapes::{
+    Kernel, kernel, turned_ahead, turned_at_once, turned_in_registers, turned_kernel, turns_ahead,
+};
 use super::stack::rows_for;
 use super::tile::{Finish, PANEL, Start, Tile, descended};
 use super::vector::ZEROS;
@@ -351,10 +353,17 @@ impl<'a> Turning<'a> {
         }
     }
 
-    /// The kernel that transposes ahead for the columns from `j` on, if there is one, and how many it takes.
+    /// Whether A is contiguous over k, or so small that it may be copied so.
+    #[inline(always)]
+    fn small_or_contiguous(&self) -> bool {
+        self.p.a.col == 1 || self.p.m.saturating_mul(self.p.k) <= COPIED
+    }
+
+    /// The kernel that transposes ahead for the columns from `j` on, if there is one that does best, and how many it takes.
     #[inline(always)]
     fn ahead<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
-        turned_ahead::<S>(self.rows, self.p.k, self.p.n - j, self.b.col)
+        let best = turns_ahead::<S>(self.rows) || !self.small_or_contiguous();
+        if best { turned_ahead::<S>(self.rows, self.p.k, self.p.n - j, self.b.col) } else { None }
     }
 
     /// The kernel in registers for the columns from `j` on, if there is one, and how many it takes. It needs an A that is contiguous over
@@ -363,7 +372,7 @@ impl<'a> Turning<'a> {
     fn in_registers<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
         let Turning { p, b, rows } = self;
         turned_in_registers::<S>(*rows, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col)
-            .filter(|_| p.a.col == 1 || (p.m.saturating_mul(p.k) <= COPIED && self.ahead::<S>(0).is_none()))
+            .filter(|_| p.a.col == 1 || (self.small_or_contiguous() && self.ahead::<S>(0).is_none()))
     }
 
     /// Rows and columns of its first tile.

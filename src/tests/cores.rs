@@ -27,6 +27,8 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
     ]));
     // Of every number of steps that may be left of eight, and some that are done when the last eight begin.
     shapes.extend((7..=25).flat_map(|k| [(10, 35, k), (50, 11, k)]));
+    // Few rows whose A is too large to be copied.
+    shapes.extend((2..=8).flat_map(|few| [(few, 45, 1030), (45, few, 1030)]));
     for few in (1..=12).chain([17, 20, 22]) {
         for (many, k) in [(32, 24), (40, 33), (48, 31), (75, 100), (112, 7), (83, 512)] {
             shapes.extend([(few, many, k), (many, few, k)]);

@@ -24,6 +24,8 @@ const TURNED_TILE: usize = 11 * 32;
 
 /// Values of an A that is copied so that it is contiguous over k (8 KiB).
 const COPIED: usize = 2048;
+/// Columns up to which copying six rows and more of A takes longer than it saves.
+const COPIED_FOR: usize = 256;
 
 /// Steps of k of all rows, two more counted for each row, up to which a product is [`Tiny`].
 const TINY: usize = 160;
@@ -353,26 +355,27 @@ impl<'a> Turning<'a> {
         }
     }
 
-    /// Whether A is contiguous over k, or so small that it may be copied so.
-    #[inline(always)]
-    fn small_or_contiguous(&self) -> bool {
-        self.p.a.col == 1 || self.p.m.saturating_mul(self.p.k) <= COPIED
-    }
-
     /// The kernel that transposes ahead for the columns from `j` on, if there is one that does best, and how many it takes.
     #[inline(always)]
     fn ahead<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
-        let best = turns_ahead::<S>(self.rows) || !self.small_or_contiguous();
-        if best { turned_ahead::<S>(self.rows, self.p.k, self.p.n - j, self.b.col) } else { None }
+        let Turning { p, b, rows } = *self;
+        // The other kernels in registers would need a copy of A, which takes some cycles for each value.
+        let copied = p.a.col != 1;
+        let dear = p.m.saturating_mul(p.k) > COPIED || (rows >= 6 && p.n <= COPIED_FOR);
+        if turns_ahead::<S>(rows) || (copied && dear) {
+            turned_ahead::<S>(rows, p.k, p.n - j, b.col)
+        } else {
+            None
+        }
     }
 
     /// The kernel in registers for the columns from `j` on, if there is one, and how many it takes. It needs an A that is contiguous over
     /// k: a small one is copied, unless most columns go another way.
     #[inline(always)]
     fn in_registers<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
-        let Turning { p, b, rows } = self;
-        turned_in_registers::<S>(*rows, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col)
-            .filter(|_| p.a.col == 1 || (self.small_or_contiguous() && self.ahead::<S>(0).is_none()))
+        let Turning { p, b, rows } = *self;
+        turned_in_registers::<S>(rows, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col)
+            .filter(|_| p.a.col == 1 || (p.m.saturating_mul(p.k) <= COPIED && self.ahead::<S>(0).is_none()))
     }
 
     /// Rows and columns of its first tile.

@@ -36,12 +36,12 @@ fn cycles<S: Simd>((m, n, k): (usize, usize, usize), move_b: bool, move_c: bool)
     let whole = |len: usize| len.div_ceil(S::LANES) as f64 * S::LANES as f64;
     let (vectors, moved) = if is_half::<S>(n) { half() } else { (whole(n) / 16.0, MOVE_B) };
     let turned = m <= turned_rows::<S>();
-    let turn_b = if turns_ahead::<S>(m) { TURN_B_AHEAD } else { TURN_B };
+    let turn_b = || if turns_ahead::<S>(m) { TURN_B_AHEAD } else { TURN_B };
     // Blocks are transposed as a whole, even where columns or steps are missing.
     let blocks = whole(n) * whole(k);
     let (m, n, k) = (m as f64, n as f64, k as f64);
     let b = match move_b {
-        true if turned => turn_b * blocks,
+        true if turned => turn_b() * blocks,
         true => moved * n * k,
         false => 0.0,
     };

@@ -208,9 +208,9 @@ pub(super) fn turned_at_once<S: Simd>(rows: usize, k: usize) -> Option<usize> {
 /// Whether a kernel takes all of `n` columns and more than a vector of them.
 #[inline(always)]
 pub(super) fn takes_all_turned<S: Simd>(rows: usize, k: usize, n: usize, b_col: isize) -> bool {
-    let kernel =
-        || turned_ahead::<S>(rows, k, n, b_col).or_else(|| whole_in_registers::<S>(rows, n, n, b_col));
-    n > S::LANES && kernel().is_some_and(|(_, cols)| n <= cols)
+    let fits = |kernel: Option<(Kernel<S>, usize)>| kernel.is_some_and(|(_, cols)| n <= cols);
+    n > S::LANES
+        && (fits(turned_ahead::<S>(rows, k, n, b_col)) || fits(whole_in_registers::<S>(rows, n, n, b_col)))
 }
 
 /// The same by whole vectors, on cores that shuffle those as fast. The last two may have columns in common.

@@ -24,7 +24,7 @@ const TURNED_TILE: usize = 11 * 32;
 
 /// Values of an A that is copied so that it is contiguous over k (8 KiB).
 const COPIED: usize = 2048;
-/// Columns up to which copying six rows and more of A takes longer than it saves.
+/// Columns up to which copying six rows and more of it, some cycles for each value, takes longer than it saves.
 const COPIED_FOR: usize = 256;
 
 /// Steps of k of all rows, two more counted for each row, up to which a product is [`Tiny`].
@@ -359,10 +359,9 @@ impl<'a> Turning<'a> {
     #[inline(always)]
     fn ahead<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
         let Turning { p, b, rows } = *self;
-        // The other kernels in registers would need a copy of A, which takes some cycles for each value.
-        let copied = p.a.col != 1;
+        // The other kernels in registers would need a copy of an A that is not contiguous over k.
         let dear = p.m.saturating_mul(p.k) > COPIED || (rows >= 6 && p.n <= COPIED_FOR);
-        if turns_ahead::<S>(rows) || (copied && dear) {
+        if turns_ahead::<S>(rows) || (p.a.col != 1 && dear) {
             turned_ahead::<S>(rows, p.k, p.n - j, b.col)
         } else {
             None

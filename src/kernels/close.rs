@@ -62,9 +62,7 @@ impl<'a, const BY_COLUMNS: bool> Close<'a, BY_COLUMNS> {
         let tile = last_tile(p.a, k, columns, (p.c, p.c_row, n), p.start, finish);
         Some(Close { m, n, tile })
     }
-}
 
-impl<const BY_COLUMNS: bool> Close<'_, BY_COLUMNS> {
     /// Whether tiles are the best there is: few rows turn B on the way, and few steps stream.
     #[inline(always)]
     pub(super) fn is_best<S: Simd>(&self) -> bool {

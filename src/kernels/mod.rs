@@ -14,6 +14,7 @@ pub(crate) mod meter;
 mod pack;
 mod parallel;
 mod peak;
+mod reads;
 pub(crate) mod reduce;
 pub(crate) mod scratch;
 mod sgemm;

@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::tile::{Ahead, InRegisters, Masked, Reads, Tile, TileBody, Transposing, Whole};
+use super::reads::{Ahead, InRegisters, Masked, Reads, Transposing, Whole};
+use super::tile::{Tile, TileBody};
 use crate::buffer::{LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
 
@@ -156,6 +157,52 @@ pub(super) fn turned_in_registers<S: Simd>(
     Some((kernel, vectors * S::Half::LANES))
 }
 
+/// The same by whole vectors, on cores that shuffle those as fast. The last two may have columns in common.
+#[inline(always)]
+fn whole_in_registers<S: Simd>(
+    rows: usize,
+    left: usize,
+    n: usize,
+    b_col: isize,
+) -> Option<(Kernel<S>, usize)> {
+    if const { S::LANES == LINE } {
+        // More rows than two vectors leave registers for go by one, where columns begin within lines, which costs those that go by way of
+        // memory more. (Other columns 0.87 to 1.05.)
+        let vectors = match rows {
+            9.. => 1,
+            ..=4 if left.div_ceil(S::LANES) == 3 => 3,
+            _ => 2,
+        };
+        // Of fewer columns three half vectors hide as much of the latency of one row's chains.
+        let least = match rows {
+            1 => 2 * S::LANES + 1,
+            9.. => S::LANES,
+            _ => S::LANES + 1,
+        };
+        // Columns that share a set of L1, and lines of A that cannot be read beside them.
+        let half_page = PAGE as isize / 2;
+        let collide = b_col % half_page == 0 && (rows > 2 || b_col % (2 * half_page) == 0);
+        let in_lines = vectors == 1 && b_col % LINE as isize == 0;
+        if n < least || collide || in_lines || !Core::current().shuffles_whole {
+            return None;
+        }
+        macro_rules! by_shape {
+            (one: $($one:literal)+; two: $($two:literal)+; three: $($three:literal)+) => {
+                match (rows, vectors) {
+                    $(($one, 1) => tile::<S, InRegisters<2>, $one, 1>,)+
+                    $(($two, 2) => tile::<S, InRegisters<2>, $two, 2>,)+
+                    $(($three, 3) => tile::<S, InRegisters<2>, $three, 3>,)+
+                    _ => return None,
+                }
+            };
+        }
+        let kernel: Kernel<S> = by_shape!(one: 9 10 11 12; two: 1 2 3 4 5 6 7 8; three: 1 2 3 4);
+        Some((kernel, vectors * S::LANES))
+    } else {
+        None
+    }
+}
+
 /// Whether so many rows are faster with B transposed eight steps ahead, by two vectors, however A lies: more than leave registers to do
 /// without, and fewer than leave none to transpose in. Only on cores that shuffle whole vectors as fast as half ones.
 #[inline(always)]
@@ -211,50 +258,4 @@ pub(super) fn takes_all_turned<S: Simd>(rows: usize, k: usize, n: usize, b_col: 
     let fits = |kernel: Option<(Kernel<S>, usize)>| kernel.is_some_and(|(_, cols)| n <= cols);
     n > S::LANES
         && (fits(turned_ahead::<S>(rows, k, n, b_col)) || fits(whole_in_registers::<S>(rows, n, n, b_col)))
-}
-
-/// The same by whole vectors, on cores that shuffle those as fast. The last two may have columns in common.
-#[inline(always)]
-fn whole_in_registers<S: Simd>(
-    rows: usize,
-    left: usize,
-    n: usize,
-    b_col: isize,
-) -> Option<(Kernel<S>, usize)> {
-    if const { S::LANES == LINE } {
-        // More rows than two vectors leave registers for go by one, where columns begin within lines, which costs those that go by way of
-        // memory more. (Other columns 0.87 to 1.05.)
-        let vectors = match rows {
-            9.. => 1,
-            ..=4 if left.div_ceil(S::LANES) == 3 => 3,
-            _ => 2,
-        };
-        // Of fewer columns three half vectors hide as much of the latency of one row's chains.
-        let least = match rows {
-            1 => 2 * S::LANES + 1,
-            9.. => S::LANES,
-            _ => S::LANES + 1,
-        };
-        // Columns that share a set of L1, and lines of A that cannot be read beside them.
-        let half_page = PAGE as isize / 2;
-        let collide = b_col % half_page == 0 && (rows > 2 || b_col % (2 * half_page) == 0);
-        let in_lines = vectors == 1 && b_col % LINE as isize == 0;
-        if n < least || collide || in_lines || !Core::current().shuffles_whole {
-            return None;
-        }
-        macro_rules! by_shape {
-            (one: $($one:literal)+; two: $($two:literal)+; three: $($three:literal)+) => {
-                match (rows, vectors) {
-                    $(($one, 1) => tile::<S, InRegisters<2>, $one, 1>,)+
-                    $(($two, 2) => tile::<S, InRegisters<2>, $two, 2>,)+
-                    $(($three, 3) => tile::<S, InRegisters<2>, $three, 3>,)+
-                    _ => return None,
-                }
-            };
-        }
-        let kernel: Kernel<S> = by_shape!(one: 9 10 11 12; two: 1 2 3 4 5 6 7 8; three: 1 2 3 4);
-        Some((kernel, vectors * S::LANES))
-    } else {
-        None
-    }
 }

@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::math::{gate, leaky};
+use super::reads::Reads;
 use super::update::Plain;
 use crate::buffer::{CacheLine, LINE, PAGE};
 use crate::simd::{Body, Simd};
@@ -93,49 +94,6 @@ pub(super) struct Tile<'a> {
     pub finish: Finish<'a>,
 }
 
-/// How a kernel reads B. Types, not numbers, because a profile shows their names.
-pub(super) trait Reads {
-    /// Of each vector all columns exist.
-    const WHOLE: bool = false;
-    /// B lies by columns, each contiguous over k and `b_panel` after the one before: they are transposed a few steps ahead
-    /// of their use. (16 of them at most: more would be more streams than the hardware foresees.)
-    const TRANSPOSES: bool = false;
-    /// B lies likewise, and so many times four steps of it are transposed in registers. (Not 0: the last vector
-    /// ends with the last column, and A is contiguous over k.)
-    const FOURS: usize = 0;
-    /// B lies likewise, and eight steps of it are transposed in registers while those before are used, and wait in a buffer: for tiles
-    /// that leave no registers to keep them in. (The last vector ends with the last column, and there are eight steps.)
-    const AHEAD: bool = false;
-    /// Whether either is so.
-    const IN_REGISTERS: bool = Self::FOURS > 0 || Self::AHEAD;
-}
-
-pub(super) struct Whole;
-pub(super) struct Masked;
-pub(super) struct Transposing;
-pub(super) struct InRegisters<const FOURS: usize>;
-pub(super) struct Ahead;
-
-impl Reads for Whole {
-    const WHOLE: bool = true;
-}
-
-impl Reads for Masked {}
-
-impl Reads for Transposing {
-    const TRANSPOSES: bool = true;
-}
-
-impl<const FOURS: usize> Reads for InRegisters<FOURS> {
-    const WHOLE: bool = true;
-    const FOURS: usize = FOURS;
-}
-
-impl Reads for Ahead {
-    const WHOLE: bool = true;
-    const AHEAD: bool = true;
-}
-
 /// The microkernel.
 pub(super) struct TileBody<'a, R, const ROWS: usize, const NV: usize>(&'a Tile<'a>, PhantomData<R>);
 
@@ -158,6 +116,7 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
         let t = self.0;
         debug_assert!(R::TRANSPOSES || t.cols > NV / 2 * S::LANES, "the first half of the vectors exists");
         debug_assert!(!R::IN_REGISTERS || t.cols >= S::LANES, "the last vector is a whole one");
+        debug_assert!(!R::AHEAD || t.k >= 8, "there are steps enough to transpose at once");
         // Masks by vector; unused when all columns exist.
         let mut masks = [s.first(S::LANES); NV];
         if !R::WHOLE {
@@ -435,7 +394,8 @@ impl<R: Reads, const ROWS: usize, const NV: usize> Body for TileBody<'_, R, ROWS
                 eight!(now, 0, j);
             }
             b = now;
-            // Written out, steps of this many multiply-adds take more registers than there are.
+            // As many steps pass between two vectors. (Written out, they would take more registers than there are.)
+            const { assert!(!R::AHEAD || 8 % NV == 0) };
             let part = std::hint::black_box(8 / NV);
             let mut at = 0;
             let mut left = 8;

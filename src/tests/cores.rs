@@ -114,13 +114,13 @@ fn columns_are_taken_as_each_core_shuffles() {
 /// More rows than a kernel that transposes has pass such a B in two halves.
 #[test]
 fn rows_pass_columns_in_halves() {
-    for (rows, k, halves) in [(17, 784, "9x32"), (20, 784, "10x32"), (22, 784, "11x32")] {
-        let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(600, k), Matrix::zeros(rows, 600));
+    for (rows, halves) in [(17, "9x32"), (20, "10x32"), (22, "11x32")] {
+        let (a, b, mut c) = (Matrix::zeros(rows, 784), Matrix::zeros(600, 784), Matrix::zeros(rows, 600));
         for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
             let product = || matmul(a.view(), b.view().t(), c.view_mut());
             let whole = Core::ALL.into_iter().find(|core| core.shuffles_whole).expect("there is one");
             let kernel = whole.pretend(|| isa.pin(|| profile::kernel_of(product).1)).unwrap();
-            assert_eq!(kernel.to_string(), format!("{isa} {halves}"), "{rows} rows, {k} steps");
+            assert_eq!(kernel.to_string(), format!("{isa} {halves}"), "{rows} rows");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Roofs: what stands between percycle and the figures it was built for, measured beside it in the same rounds.
 //!
 //! Figures that percycle misses somewhere stand beside loops that do only what no way around it is known for: B read in the best of
-//! many orders, a chain, a transposition, tiles that are written, an exponential. What the loop does not reach is out of reach; what it reaches and
-//! percycle does not is left to do.
+//! many orders, a chain, a transposition, tiles that are written, an exponential. What the loop does not reach is out of reach; what it
+//! reaches and percycle does not is left to do.
 
 mod loops;
 

@@ -1,7 +1,7 @@
 //! The products: checked, then handed to the kernels.
 
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, After, Begin, Panels, Right, run};
+use crate::kernels::{Activation, After, Begin, Panels, Right, multiply, run_chosen};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Isa;
 
@@ -23,6 +23,7 @@ use crate::simd::Isa;
 /// assert_eq!(c.as_slice(), [13.0, 16.0]);
 /// # Ok::<(), percycle::Error>(())
 /// ```
+#[inline]
 pub fn matmul(a: MatRef, b: MatRef, c: MatMut) -> Result<()> {
     checked("matmul", 1.0, a, b, 0.0, c)
 }
@@ -44,6 +45,7 @@ pub fn matmul(a: MatRef, b: MatRef, c: MatMut) -> Result<()> {
 /// assert_eq!(c.as_slice(), [80.0]);
 /// # Ok::<(), percycle::Error>(())
 /// ```
+#[inline]
 pub fn gemm(alpha: f32, a: MatRef, b: MatRef, beta: f32, c: MatMut) -> Result<()> {
     checked("gemm", alpha, a, b, beta, c)
 }
@@ -67,6 +69,7 @@ pub fn gemm(alpha: f32, a: MatRef, b: MatRef, beta: f32, c: MatMut) -> Result<()
 /// assert_eq!(y.as_slice(), [0.0, 0.75]);
 /// # Ok::<(), percycle::Error>(())
 /// ```
+#[inline]
 pub fn linear(x: MatRef, w: MatRef, bias: Option<&[f32]>, act: Activation, y: MatMut) -> Result<()> {
     linear_checked("linear", x, w.shape(), Right::View(w), bias, act, y)
 }
@@ -86,6 +89,7 @@ pub fn linear(x: MatRef, w: MatRef, bias: Option<&[f32]>, act: Activation, y: Ma
 /// assert_eq!(y.as_slice(), [11.0]);
 /// # Ok::<(), percycle::Error>(())
 /// ```
+#[inline]
 pub fn linear_packed(
     x: MatRef,
     w: &PackedWeights,
@@ -134,49 +138,66 @@ impl std::fmt::Debug for PackedWeights {
     }
 }
 
+// A small product takes no longer than handing three views on and finding out what they are: whoever makes the views knows it when it is
+// compiled. What went wrong, if it did, is found out after that.
 #[inline(always)]
 fn checked(op: &'static str, alpha: f32, a: MatRef, b: MatRef, beta: f32, c: MatMut) -> Result<()> {
-    check_inner(op, ("a", a.shape()), ("b", b.shape()), "a needs as many columns as b has rows")?;
-    check_output(op, "c", c.shape(), (a.rows(), b.cols()), "c must be rows of a x columns of b")?;
-    run(
-        Isa::try_current()?,
-        alpha,
-        a,
-        Right::View(b),
-        Begin::Scaled(beta),
-        After::Activate(Activation::Identity),
-        c,
-    );
-    Ok(())
+    let of_c = c.shape();
+    if multiply(alpha, a, b, beta, c) { Ok(()) } else { refused(op, a.shape(), b.shape(), of_c) }
 }
 
+type Shape = (usize, usize);
+
+#[cold]
+fn refused(op: &'static str, a: Shape, b: Shape, c: Shape) -> Result<()> {
+    check_inner(op, ("a", a), ("b", b), "a needs as many columns as b has rows")?;
+    check_output(op, "c", c, (a.0, b.1), "c must be rows of a x columns of b")?;
+    Isa::try_current().map(drop)
+}
+
+#[inline(always)]
 fn linear_checked(
     op: &'static str,
     x: MatRef,
-    w_shape: (usize, usize),
+    w_shape: Shape,
     w: Right,
     bias: Option<&[f32]>,
     act: Activation,
     y: MatMut,
 ) -> Result<()> {
-    act.validate()?;
-    let cure = "w is [in, out]: x needs as many columns as w has rows (weights in PyTorch's [out, in] go in as w.t())";
-    check_inner(op, ("x", x.shape()), ("w", w_shape), cure)?;
-    check_output(op, "y", y.shape(), (x.rows(), w_shape.1), "y must be rows of x x columns of w")?;
-    if let Some(bias) = bias
-        && bias.len() != w_shape.1
-    {
-        let cure = "one value for each column of w";
-        return Err(Error::Length { op, name: "bias", got: bias.len(), want: w_shape.1, cure });
-    }
+    let of_y = y.shape();
     let begin = bias.map_or(Begin::Scaled(0.0), Begin::Bias);
-    run(Isa::try_current()?, 1.0, x, w, begin, After::Activate(act), y);
-    Ok(())
+    if act.is_valid() && run_chosen(1.0, x, w, begin, After::Activate(act), y) {
+        Ok(())
+    } else {
+        linear_refused(op, act, x.shape(), w_shape, of_y, bias.map(<[f32]>::len))
+    }
 }
 
-type Named = (&'static str, (usize, usize));
+#[cold]
+fn linear_refused(
+    op: &'static str,
+    act: Activation,
+    x: Shape,
+    w: Shape,
+    y: Shape,
+    bias: Option<usize>,
+) -> Result<()> {
+    act.validate()?;
+    let cure = "w is [in, out]: x needs as many columns as w has rows (weights in PyTorch's [out, in] go in as w.t())";
+    check_inner(op, ("x", x), ("w", w), cure)?;
+    check_output(op, "y", y, (x.0, w.1), "y must be rows of x x columns of w")?;
+    if let Some(got) = bias
+        && got != w.1
+    {
+        let cure = "one value for each column of w";
+        return Err(Error::Length { op, name: "bias", got, want: w.1, cure });
+    }
+    Isa::try_current().map(drop)
+}
 
-#[inline(always)]
+type Named = (&'static str, Shape);
+
 fn check_inner(op: &'static str, lhs: Named, rhs: Named, cure: &'static str) -> Result<()> {
     let ((left, left_shape), (right, right_shape)) = (lhs, rhs);
     if left_shape.1 != right_shape.0 {
@@ -185,12 +206,11 @@ fn check_inner(op: &'static str, lhs: Named, rhs: Named, cure: &'static str) -> 
     Ok(())
 }
 
-#[inline(always)]
 fn check_output(
     op: &'static str,
     name: &'static str,
-    shape: (usize, usize),
-    product: (usize, usize),
+    shape: Shape,
+    product: Shape,
     cure: &'static str,
 ) -> Result<()> {
     if shape != product {

@@ -60,7 +60,7 @@ impl Activation {
     /// [`Error::Setting`] for a slope that is not finite.
     pub fn validate(self) -> Result<()> {
         match self {
-            Activation::LeakyRelu(slope) if !slope.is_finite() => Err(Error::Setting {
+            Activation::LeakyRelu(slope) if !self.is_valid() => Err(Error::Setting {
                 op: "Activation::LeakyRelu",
                 name: "slope",
                 value: slope.to_string(),
@@ -68,6 +68,11 @@ impl Activation {
             }),
             _ => Ok(()),
         }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_valid(self) -> bool {
+        !matches!(self, Activation::LeakyRelu(slope) if !slope.is_finite())
     }
 
     /// Replaces each element of `xs` by its activation.

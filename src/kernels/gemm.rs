@@ -64,8 +64,8 @@ pub(super) struct Product<'a> {
     pub alpha: f32,
     pub a: Operand,
     pub b: Rhs,
+    pub c_row: isize, // As in an `Operand`.
     pub c: *mut f32,
-    pub c_row: isize,
     pub c_col: isize,
     pub start: Start,
     pub epilogue: Epilogue<'a>,

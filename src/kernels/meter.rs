@@ -113,6 +113,9 @@ pub(super) fn note_kernel(isa: Isa, product: &Product) {
             }
         }
     }
+    if product.m == 0 || product.n == 0 {
+        return; // There is none.
+    }
     let kernel = isa.dispatch(Chosen(*product, isa));
     NOTES.with_borrow_mut(|notes| notes.kernel = Some(kernel));
 }

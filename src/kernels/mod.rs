@@ -37,7 +37,7 @@ pub use meter::Kernel;
 pub(crate) use parallel::predicted;
 pub use peak::fma_peak;
 pub use sgemm::sgemm;
-pub(crate) use sgemm::{After, Begin, Panels, Right, descend, run};
+pub(crate) use sgemm::{After, Begin, Panels, Right, descend, multiply, run, run_chosen};
 #[cfg(all(test, feature = "rayon"))]
 pub(crate) use team::{ALONE, lead_through};
 #[cfg(feature = "rayon")]

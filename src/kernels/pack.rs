@@ -12,11 +12,12 @@ pub(crate) fn packed_len(k: usize, n: usize) -> usize {
     k * n.next_multiple_of(PANEL)
 }
 
-/// A strided matrix behind a pointer.
+/// A strided matrix behind a pointer. (Strides next to each other would be copied from a view as one vector, which waits until both have
+/// been written to L1.)
 #[derive(Clone, Copy)]
 pub(super) struct Operand {
-    pub ptr: *const f32,
     pub row: isize,
+    pub ptr: *const f32,
     pub col: isize,
 }
 

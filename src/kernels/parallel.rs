@@ -20,9 +20,9 @@ use super::{
 };
 #[cfg(feature = "rayon")]
 use crate::buffer::LINE;
-use crate::simd::Isa;
 #[cfg(feature = "rayon")]
-use crate::simd::{Body, Core, Simd};
+use crate::simd::Core;
+use crate::simd::{Body, Isa, Simd};
 
 /// Parts for so many threads: the others take over from one that wakes late, or that has no core to itself. Of two, each takes its
 /// own half, and two parts each do for that.
@@ -51,45 +51,92 @@ const COPY: f64 = 1.0;
 ///
 /// # Safety
 /// The operands of the product are valid for its dimensions, and C overlaps neither A nor B.
-// Inlined, as its callers are: a small product would spend most of its time on handing the operands on.
+// Inlined, as its callers are, who know what follows the product: a tiny one has no time for other answers.
 #[inline(always)]
 pub(super) unsafe fn run(isa: Isa, product: &Product) {
-    if product.m == 0 || product.n == 0 {
-        return;
-    }
-    if let Some(tiny) = Tiny::of(product) {
-        if meter::watched() {
-            meter::note_kernel(isa, &{ *product });
-        }
-        return isa.dispatch(&tiny);
-    }
-    if run_close::<false>(isa, product) || run_close::<true>(isa, product) {
-        if meter::watched() {
-            meter::note_kernel(isa, &{ *product });
-        }
-        return;
-    }
     // Copies: of a product that none of these functions gets to see, nothing need be written to memory.
-    let product = &{ *product };
+    if meter::watched() {
+        meter::note_kernel(isa, &{ *product });
+    }
+    match Tiny::of(product) {
+        Some(tiny) => isa.dispatch(&tiny),
+        None => isa.dispatch(Here(isa, &{ *product })),
+    }
+}
+
+/// The same with the instruction set that was chosen, and whether there is one.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(never)]
+pub(super) unsafe fn run_chosen(product: &Product) -> bool {
+    let Some(isa) = Isa::chosen() else { return false };
+    if meter::watched() {
+        meter::note_kernel(isa, product);
+    }
+    isa.dispatch(Here(isa, product));
+    true
+}
+
+/// A product, compiled for an instruction set.
+struct Here<'a>(Isa, &'a Product<'a>);
+
+impl Body for Here<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        let Here(isa, product) = self;
+        // Read value by value, as they were written: two that are read as one wait until both are in L1.
+        let small = Product { offset: 0, first_row: true, is_part: false, ..*product };
+        // SAFETY: the contract of those who make it, `run` and `run_chosen`.
+        unsafe {
+            if !run_small(s, &small) {
+                run_other(s, isa, product);
+            }
+        }
+    }
+}
+
+/// Runs a product of so little work that finding out what it is must not take long, and says whether it is one.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+pub(super) unsafe fn run_small<S: Simd>(s: S, product: &Product) -> bool {
+    if product.m == 0 || product.n == 0 {
+        return true;
+    }
+    // (No closures: what is not inlined would not be compiled for the instruction set.)
+    if let Some(tiny) = Tiny::of(product)
+        && tiny.alone(s)
+    {
+        return true;
+    }
+    run_close::<S, false>(s, product) || run_close::<S, true>(s, product)
+}
+
+/// Runs any other product.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+pub(super) unsafe fn run_other<S: Simd>(s: S, isa: Isa, product: &Product) {
     #[cfg(feature = "rayon")]
     if most_cycles(product) >= team::ALONE {
         return run_large(isa, product);
     }
-    run_alone(isa, product);
+    let _ = isa;
+    s.run_outlined(Serial(product));
 }
 
 /// Runs a close product whose B lies by rows or by columns, and says whether it is one.
 #[inline(always)]
-fn run_close<const BY_COLUMNS: bool>(isa: Isa, product: &Product) -> bool {
-    Close::<BY_COLUMNS>::of(product).is_some_and(|mut close| isa.dispatch(&mut close))
-}
-
-#[inline(always)]
-fn run_alone(isa: Isa, product: &Product) {
-    if meter::watched() {
-        meter::note_kernel(isa, product);
+fn run_close<S: Simd, const BY_COLUMNS: bool>(s: S, product: &Product) -> bool {
+    match Close::<BY_COLUMNS>::of(product) {
+        Some(mut close) => close.call(s),
+        None => false,
     }
-    isa.dispatch(Serial(product));
 }
 
 /// A bound of [`Predict`]. Most products need not be asked.
@@ -142,7 +189,7 @@ pub(crate) fn predicted(isa: Isa, (m, n, k): (usize, usize, usize), by_columns: 
 fn run_large(isa: Isa, product: &Product) {
     let cycles = isa.dispatch(Predict(product));
     team::lead(cycles, || match team::worth(cycles) {
-        1 => run_alone(isa, product),
+        1 => isa.dispatch(Serial(product)),
         threads => split(isa, product, threads),
     });
 }

@@ -2,13 +2,14 @@
 
 use super::activation::Activation;
 use super::gemm::{Descent, Epilogue, Product, Rhs};
+use super::meter;
 use super::pack::{Operand, Pack, packed_len};
 use super::parallel;
 use super::tile::Start;
 use super::update::{Rule, Scaling, Tensors};
 use crate::buffer::Buffer;
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::Isa;
+use crate::simd::{Body, Isa, Simd};
 
 /// `C = alpha A B + beta C` on raw pointers: argument for argument `matrixmultiply::sgemm`, as a drop-in.
 ///
@@ -30,6 +31,7 @@ use crate::simd::Isa;
 /// assert_eq!(c, [11.0]);
 /// ```
 #[allow(clippy::too_many_arguments)]
+#[inline]
 pub unsafe fn sgemm(
     m: usize,
     k: usize,
@@ -46,24 +48,112 @@ pub unsafe fn sgemm(
     rsc: isize,
     csc: isize,
 ) {
-    let product = Product {
-        m,
-        n,
-        k: if alpha == 0.0 { 0 } else { k },
-        alpha,
-        a: Operand { ptr: a, row: rsa, col: csa },
-        b: Rhs::Plain(Operand { ptr: b, row: rsb, col: csb }),
-        c,
-        c_row: rsc,
-        c_col: csc,
-        start: if beta == 0.0 { Start::Zero } else { Start::Scaled(beta) },
-        epilogue: Epilogue::Activate { activation: Activation::Identity, before: std::ptr::null_mut() },
-        offset: 0,
-        first_row: true,
-        is_part: false,
-    };
+    let a = Operand { ptr: a, row: rsa, col: csa };
+    let b = Operand { ptr: b, row: rsb, col: csb };
+    let args = Sgemm { m, n, k, a, b, c, c_row: rsc, c_col: csc, alpha, beta };
     // SAFETY: what `Product` needs is what this function's contract says.
-    unsafe { parallel::run(Isa::current(), &product) }
+    if !unsafe { args.run_chosen() } {
+        // SAFETY: as before.
+        Isa::best().pin(|| unsafe { args.run_chosen() });
+    }
+}
+
+/// What [`sgemm`] is called with. Handing on takes a small product as long as multiplying, and a core writes two values in a cycle: so
+/// only these go by way of memory, and what they make a [`Product`] is known where it is computed.
+#[derive(Clone, Copy)]
+struct Sgemm {
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Operand,
+    b: Operand,
+    c_row: isize,
+    c: *mut f32,
+    c_col: isize,
+    alpha: f32,
+    beta: f32,
+}
+
+impl Sgemm {
+    #[inline(always)]
+    fn product(self) -> Product<'static> {
+        let Sgemm { m, n, k, a, b, c, c_row, c_col, alpha, beta } = self;
+        Product {
+            m,
+            n,
+            k: if alpha == 0.0 { 0 } else { k },
+            alpha,
+            a,
+            b: Rhs::Plain(b),
+            c,
+            c_row,
+            c_col,
+            start: if beta == 0.0 { Start::Zero } else { Start::Scaled(beta) },
+            epilogue: Epilogue::Activate { activation: Activation::Identity, before: std::ptr::null_mut() },
+            offset: 0,
+            first_row: true,
+            is_part: false,
+        }
+    }
+
+    /// Computes it with the instruction set that was chosen, and says whether there is one.
+    ///
+    /// # Safety
+    /// As for [`sgemm`].
+    #[inline(never)]
+    unsafe fn run_chosen(&self) -> bool {
+        let Some(isa) = Isa::chosen() else { return false };
+        if meter::watched() {
+            self.note(isa);
+        }
+        if self.alpha == 1.0 && self.beta == 0.0 {
+            isa.dispatch(Compiled::<true>(isa, self))
+        } else {
+            isa.dispatch(Compiled::<false>(isa, self))
+        }
+    }
+
+    #[cold]
+    fn note(&self, isa: Isa) {
+        meter::note_kernel(isa, &self.product());
+    }
+}
+
+/// [`Sgemm`], compiled for an instruction set; once for `C = A B`, most of all products, of which nothing else needs to be asked.
+struct Compiled<'a, const PLAIN: bool>(Isa, &'a Sgemm);
+
+impl<const PLAIN: bool> Body for Compiled<'_, PLAIN> {
+    type Out = bool;
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) -> bool {
+        let Compiled(isa, &args) = self;
+        let args = if PLAIN { Sgemm { alpha: 1.0, beta: 0.0, ..args } } else { args };
+        let product = args.product();
+        // SAFETY: what `Product` needs is what `sgemm`'s contract says.
+        unsafe {
+            if !parallel::run_small(s, &product) {
+                // A copy, as in `parallel::run`.
+                parallel::run_other(s, isa, &{ product });
+            }
+        }
+        true
+    }
+}
+
+/// `C = alpha A B + beta C`, and whether it was computed: if the shapes fit, and there is an instruction set.
+#[inline(always)]
+pub(crate) fn multiply(alpha: f32, a: MatRef, b: MatRef, beta: f32, mut c: MatMut) -> bool {
+    let (m, n, k) = (c.rows(), c.cols(), b.rows());
+    if a.shape() != (m, k) || b.cols() != n {
+        return false;
+    }
+    let (a, b) = (operand(a), operand(b));
+    let (c_row, c_col) = (c.row_stride() as isize, c.col_stride() as isize);
+    let args = Sgemm { m, n, k, a, b, c: c.as_mut_ptr(), c_row, c_col, alpha, beta };
+    // SAFETY: the views were checked against their slices when they were made, the shapes fit, and C is borrowed mutably, so it
+    // overlaps nothing and no two of its elements share a place.
+    unsafe { args.run_chosen() }
 }
 
 #[inline(always)]
@@ -98,63 +188,76 @@ pub(crate) enum After<'a> {
     Derivative(Activation, MatRef<'a>),
 }
 
-/// `C = after(start + alpha A B)` on views whose shapes the caller has checked to fit.
+/// `C = after(start + alpha A B)`, if the shapes fit.
 #[inline(always)]
-pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after: After, mut c: MatMut) {
-    let (m, n) = (c.rows(), c.cols());
-    let (k, b) = match b {
-        Right::View(b) => {
-            assert!(b.cols() == n, "the columns of B were checked");
-            (b.rows(), Rhs::Plain(operand(b)))
-        }
-        Right::Packed(b) => {
-            assert!(b.n == n, "the columns of B were checked");
-            (b.k, Rhs::Packed(b.data.as_ptr()))
-        }
+fn product<'a>(
+    alpha: f32,
+    a: MatRef,
+    b: Right,
+    begin: Begin,
+    after: After,
+    mut c: MatMut,
+) -> Option<Product<'a>> {
+    let (m, n) = c.shape();
+    let (shape, b) = match b {
+        Right::View(b) => (b.shape(), Rhs::Plain(operand(b))),
+        Right::Packed(b) => (b.shape(), Rhs::Packed(b.data.as_ptr())),
     };
-    assert!(a.rows() == m && a.cols() == k, "the shape of A was checked");
+    let k = shape.0;
+    if a.shape() != (m, k) || shape.1 != n {
+        return None;
+    }
     let start = match begin {
         Begin::Scaled(0.0) => Start::Zero,
         Begin::Scaled(beta) => Start::Scaled(beta),
-        Begin::Bias(bias) => {
-            assert!(bias.len() == n, "the length of the bias was checked");
-            Start::Bias(bias.as_ptr())
-        }
+        Begin::Bias(bias) if bias.len() == n => Start::Bias(bias.as_ptr()),
+        Begin::Bias(_) => return None,
     };
     let like_c = |view: MatRef| {
-        let strides = (view.row_stride(), view.col_stride());
-        assert!(view.shape() == (m, n) && strides == (c.row_stride(), c.col_stride()), "it lies like C");
+        view.shape() == (m, n) && (view.row_stride(), view.col_stride()) == (c.row_stride(), c.col_stride())
     };
     let epilogue = match after {
         After::Activate(activation) => Epilogue::Activate { activation, before: std::ptr::null_mut() },
-        After::Save(activation, mut before) => {
-            like_c(before.as_ref());
+        After::Save(activation, mut before) if like_c(before.as_ref()) => {
             Epilogue::Activate { activation, before: before.as_mut_ptr() }
         }
-        After::Derivative(activation, saved) => {
-            like_c(saved);
+        After::Derivative(activation, saved) if like_c(saved) => {
             Epilogue::Derivative { activation, saved: saved.as_ptr() }
         }
+        After::Save(..) | After::Derivative(..) => return None,
     };
-    let product = Product {
+    Some(Product {
         m,
         n,
         k: if alpha == 0.0 { 0 } else { k },
         alpha,
         a: operand(a),
         b,
-        c: c.as_mut_ptr(),
         c_row: c.row_stride() as isize,
         c_col: c.col_stride() as isize,
+        c: c.as_mut_ptr(),
         start,
         epilogue,
         offset: 0,
         first_row: true,
         is_part: false,
-    };
-    // SAFETY: the views were checked against their slices when they were made, the asserts above tie their shapes
-    // together, and C is borrowed mutably, so it overlaps nothing and no two of its elements share a place.
+    })
+}
+
+/// `C = after(start + alpha A B)` on views whose shapes the caller has checked to fit.
+#[inline(always)]
+pub(crate) fn run(isa: Isa, alpha: f32, a: MatRef, b: Right, begin: Begin, after: After, c: MatMut) {
+    let Some(product) = product(alpha, a, b, begin, after, c) else { panic!("the shapes were checked") };
+    // SAFETY: the views were checked against their slices when they were made, their shapes fit, and C is borrowed mutably, so it
+    // overlaps nothing and no two of its elements share a place.
     unsafe { parallel::run(isa, &product) }
+}
+
+/// The same with the instruction set that was chosen, and whether it was computed: if the shapes fit, and there is one.
+#[inline(always)]
+pub(crate) fn run_chosen(alpha: f32, a: MatRef, b: Right, begin: Begin, after: After, c: MatMut) -> bool {
+    // SAFETY: as for `run`.
+    product(alpha, a, b, begin, after, c).is_some_and(|product| unsafe { parallel::run_chosen(&product) })
 }
 
 /// Updates the weights (`[in, out]`) and biases of a layer by the gradients `X^T delta` and the sums of delta over its

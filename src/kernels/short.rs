@@ -12,7 +12,6 @@ use super::shapes::{
 };
 use super::stack::rows_for;
 use super::tile::{Finish, PANEL, Start, Tile, descended};
-use super::vector::ZEROS;
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
@@ -43,7 +42,7 @@ pub(super) struct Tiny<'a> {
     b_row: isize,
     c: *mut f32,
     c_row: isize,
-    /// Chains of row i begin at `scale` times what lies at `start + i * start_row`.
+    /// Chains of row i begin at `scale` times what lies at `start + i * start_row`; at zero if this is null.
     start: *const f32,
     start_row: isize,
     scale: f32,
@@ -57,7 +56,7 @@ impl<'a> Tiny<'a> {
     #[inline(always)]
     pub(super) fn of(p: &Product<'a>) -> Option<Tiny<'a>> {
         let Rhs::Plain(b) = p.b else { return None };
-        let few = p.n <= NARROW && p.m <= TINY && p.k <= TINY && p.m * (p.k + 2) <= TINY;
+        let few = (1..=NARROW).contains(&p.n) && p.m <= TINY && p.k <= TINY && p.m * (p.k + 2) <= TINY;
         if !(few && as_it_lies(p) && in_place(p, b)) {
             return None;
         }
@@ -68,7 +67,7 @@ impl<'a> Tiny<'a> {
             _ => return None,
         };
         let (start, start_row, scale) = match p.start {
-            Start::Zero => (ZEROS.as_ptr().cast(), 0, 1.0),
+            Start::Zero => (std::ptr::null(), 0, 1.0),
             Start::Bias(bias) => (bias, 0, 1.0),
             Start::BiasRows(_) => return None,
             Start::Scaled(beta) => (p.c.cast_const(), p.c_row, beta),
@@ -82,7 +81,7 @@ impl<'a> Tiny<'a> {
     #[allow(unused_assignments, reason = "nothing comes after the last rows")]
     fn columns<S: Simd>(&self, s: S, j: usize) {
         let columns = s.first(self.n - j);
-        let scale = s.splat(self.scale);
+        let (starts, scale) = (!self.start.is_null(), s.splat(self.scale));
         let (mut a_rows, mut start) = (self.a.ptr, self.start.wrapping_add(j));
         let (mut at, mut left) = (j as isize, self.m); // From where C begins, and rows.
         // Rows that share what is read of B.
@@ -92,9 +91,11 @@ impl<'a> Tiny<'a> {
                 // SAFETY: A, B, C and what lies like C have these rows, columns and steps of k: `run`'s contract.
                 unsafe {
                     let mut chains = [s.splat(0.0); $rows];
-                    for (i, chain) in chains.iter_mut().enumerate() {
-                        let start = start.wrapping_offset(i as isize * self.start_row);
-                        *chain = s.mul(scale, s.load_first(start, columns));
+                    if starts {
+                        for (i, chain) in chains.iter_mut().enumerate() {
+                            let start = start.wrapping_offset(i as isize * self.start_row);
+                            *chain = s.mul(scale, s.load_first(start, columns));
+                        }
                     }
                     for _ in 0..self.k {
                         let of_b = s.load_first(b, columns);
@@ -142,11 +143,18 @@ impl<'a> Tiny<'a> {
     }
 }
 
-impl Body for &Tiny<'_> {
-    type Out = ();
+impl Tiny<'_> {
+    /// Computes it, unless biases are updated as well, and says whether it has.
+    #[inline(always)]
+    pub(super) fn alone<S: Simd>(&self, s: S) -> bool {
+        if self.descent.is_none() {
+            self.all_columns(s);
+        }
+        self.descent.is_none()
+    }
 
     #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
+    fn all_columns<S: Simd>(&self, s: S) {
         if const { S::Half::LANES >= NARROW } {
             self.columns(s.half(), 0);
         } else {
@@ -154,6 +162,15 @@ impl Body for &Tiny<'_> {
                 self.columns(s, j);
             }
         }
+    }
+}
+
+impl Body for &Tiny<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, s: S) {
+        self.all_columns(s);
         if let Some(descent) = self.descent {
             s.run_outlined(Biases(self, descent));
         }

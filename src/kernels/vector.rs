@@ -1,6 +1,5 @@
 //! Vectors from and to slices: the safe way in and out for passes over memory.
 
-use crate::buffer::{CacheLine, LINE};
 use crate::simd::Simd;
 
 /// The values of `xs` from `i` on, as many as a vector has and the slice holds; lanes past its end are 0.
@@ -51,9 +50,6 @@ pub(super) unsafe fn store_up_to<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) 
 
 /// More lanes than any instruction set has.
 pub(super) const MOST_LANES: usize = 64;
-
-/// Where chains begin that begin at 0: on a line, as a vector that lies across two takes as long as two to read.
-pub(super) static ZEROS: [CacheLine; MOST_LANES / LINE] = [CacheLine::ZERO; MOST_LANES / LINE];
 
 /// The lanes of a vector, one by one; what is beyond them is 0.
 #[inline(always)]

@@ -90,7 +90,7 @@ impl Isa {
     /// Detected once. A name in `PERCYCLE_ISA` that cannot be had is an error of every operation, and of
     /// [`Isa::try_current`]; this function then says the best, so that it can be printed.
     pub fn current() -> Isa {
-        Isa::try_current().unwrap_or(detected().0[0])
+        Isa::chosen().unwrap_or_else(Isa::best)
     }
 
     /// Like [`Isa::current`], with an error where `PERCYCLE_ISA` names an instruction set that cannot be had.
@@ -98,13 +98,18 @@ impl Isa {
     /// # Errors
     /// [`Error::Isa`], naming what was asked for and what this CPU has.
     pub fn try_current() -> Result<Isa> {
-        match PINNED.get() {
-            Some(isa) => Ok(isa),
-            None => match &detected().1 {
-                Ok(isa) => Ok(*isa),
-                Err(requested) => Err(unavailable(requested)),
-            },
-        }
+        Isa::chosen().ok_or_else(|| unavailable(detected().1.as_ref().err().map_or("", String::as_str)))
+    }
+
+    /// The same without a word for who gets none.
+    #[inline(always)]
+    pub(crate) fn chosen() -> Option<Isa> {
+        PINNED.get().or_else(|| detected().1.as_ref().ok().copied())
+    }
+
+    /// The best that this CPU has.
+    pub(crate) fn best() -> Isa {
+        detected().0[0]
     }
 
     /// All that this CPU has, best first. `portable` is always among them.

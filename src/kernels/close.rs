@@ -67,8 +67,14 @@ impl<'a, const BY_COLUMNS: bool> Close<'a, BY_COLUMNS> {
     #[inline(always)]
     pub(super) fn is_best<S: Simd>(&self) -> bool {
         let Close { m, n, ref tile } = *self;
-        let other = if BY_COLUMNS { m <= turned_rows::<S>() } else { n >= S::LANES && tile.k <= STEPS };
-        !other && stays::<S>((m, n, tile.k), tile, BY_COLUMNS)
+        let streams = !BY_COLUMNS && n >= S::LANES && tile.k <= STEPS;
+        !(Self::turns::<S>(m) || streams) && stays::<S>((m, n, tile.k), tile, BY_COLUMNS)
+    }
+
+    /// Whether so few rows turn B on the way.
+    #[inline(always)]
+    pub(super) fn turns<S: Simd>(m: usize) -> bool {
+        BY_COLUMNS && m <= turned_rows::<S>()
     }
 }
 
@@ -92,6 +98,18 @@ impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
             run_fitting(s, n, tiles);
         }
         true
+    }
+}
+
+/// Runs a close product whose B lies by rows or by columns, and says whether it is one.
+#[inline(always)]
+pub(super) fn run_close<S: Simd, const BY_COLUMNS: bool>(s: S, product: &Product) -> bool {
+    if Close::<BY_COLUMNS>::turns::<S>(product.m) {
+        return false; // Asked first: what such a product is made of would be written for nothing.
+    }
+    match Close::<BY_COLUMNS>::of(product) {
+        Some(mut close) => close.call(s),
+        None => false,
     }
 }
 

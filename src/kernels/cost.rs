@@ -89,10 +89,12 @@ impl Product<'_> {
     #[inline(always)]
     fn saved_by_swapping<S: Simd>(&self) -> f64 {
         let Rhs::Plain(b) = self.b else { return 0.0 };
-        // A row-major product of some width has nothing to gain, and what descends has its weights in C's order.
+        // A row-major product of some width has nothing to gain, nor have up to four rows beside columns of more than a vector (of 16
+        // lanes, by what follows here); and what descends has its weights in C's order.
         if matches!(self.epilogue, Epilogue::Descend(_))
             || self.alpha != 1.0
             || (b.col == 1 && self.c_col == 1 && self.n >= S::LANES)
+            || (S::LANES == 16 && b.col != 1 && self.m <= 4 && self.n > S::LANES && self.a.row != 1)
         {
             return 0.0;
         }

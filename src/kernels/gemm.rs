@@ -3,6 +3,7 @@
 //! Blocking over k continues each chain from C, so no block size can change a bit.
 
 use super::activation::Activation;
+use super::close::run_close;
 use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len};
 use super::scratch::{self, Use};
 use super::short::{Turning, one_tile};
@@ -166,7 +167,9 @@ impl Body for Serial<'_> {
             return run_fitting(s, swapped.n, Oriented(swapped));
         }
         if let Some((whole, tail)) = p.without_tail::<S>() {
-            s.run_outlined(Oriented(&whole));
+            if !run_close::<S, false>(s, &whole) {
+                s.run_outlined(Oriented(&whole));
+            }
             return s.run_outlined(Oriented(&tail));
         }
         if is_half::<S>(p.n) {

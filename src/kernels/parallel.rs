@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::close::Close;
+use super::close::run_close;
 use super::gemm::{Product, Serial};
 use super::meter;
 use super::short::Tiny;
@@ -130,15 +130,6 @@ pub(super) unsafe fn run_other<S: Simd>(s: S, isa: Isa, product: &Product) {
     s.run_outlined(Serial(product));
 }
 
-/// Runs a close product whose B lies by rows or by columns, and says whether it is one.
-#[inline(always)]
-fn run_close<S: Simd, const BY_COLUMNS: bool>(s: S, product: &Product) -> bool {
-    match Close::<BY_COLUMNS>::of(product) {
-        Some(mut close) => close.call(s),
-        None => false,
-    }
-}
-
 /// A bound of [`Predict`]. Most products need not be asked.
 #[cfg(feature = "rayon")]
 #[inline(always)]
@@ -155,7 +146,7 @@ fn most_cycles(product: &Product) -> f64 {
 /// is computed without asking for either.
 #[cfg(all(test, feature = "rayon"))]
 pub(crate) fn predicted(isa: Isa, (m, n, k): (usize, usize, usize), by_columns: bool) -> (f64, f64, bool) {
-    use super::{activation::Activation, gemm::Epilogue, pack::Operand, tile::Start};
+    use super::{activation::Activation, close::Close, gemm::Epilogue, pack::Operand, tile::Start};
 
     let (ptr, row) = (std::ptr::null(), k as isize);
     let b = if by_columns {

@@ -3,6 +3,7 @@
 //! Of every tensor an upper bound of its absolute values is known. From those and the bound of the gradients follows what
 //! the update can make at most; when that is far below the largest `f32`, nothing can overflow on the way.
 
+use crate::kernels::Activation;
 use crate::kernels::update::{AdamRule, Rule, Scaling, SgdRule};
 
 /// Upper bounds of the absolute values of weights and of the optimizer's state for them; infinite when unknown.
@@ -57,11 +58,32 @@ impl Limits {
     }
 }
 
+/// An upper bound of what a layer puts out, given those of its `inputs` values, and of its weights and biases; infinite if some of it
+/// might not be finite.
+pub(super) fn bound_of_outputs(
+    activation: Activation,
+    inputs: usize,
+    input: f64,
+    [weights, biases]: [f64; 2],
+) -> f64 {
+    // Each of the roundings adds half of EPSILON at most, and activations are off by some units in the last place.
+    let roundings = (inputs as f64 * f64::from(f32::EPSILON)).exp();
+    let sum = (biases + inputs as f64 * weights * input) * roundings;
+    let output = 1.001
+        * match activation {
+            Activation::LeakyRelu(slope) => sum * f64::from(slope).abs().max(1.0),
+            Activation::Sigmoid | Activation::Tanh => 1.0,
+            _ => sum,
+        };
+    if sum < MOST && output < MOST { output } else { f64::INFINITY }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernels::update::{Tensors, update};
     use crate::simd::Isa;
+    use crate::{MatMut, MatRef, linear};
 
     const SCALING: Scaling = Scaling { scale: 0.5, coefficient: 1.0, limit: f32::INFINITY };
 
@@ -74,6 +96,44 @@ mod tests {
             nesterov: false,
             first: false,
         })
+    }
+
+    /// Of networks of each activation, each layer with weights and biases as large as they may be and of the signs that make most of it.
+    #[test]
+    fn outputs_stay_below_their_bounds() {
+        let all = [
+            Activation::Identity,
+            Activation::Relu,
+            Activation::LeakyRelu(-3.0),
+            Activation::Sigmoid,
+            Activation::Tanh,
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Silu,
+        ];
+        let layer = |activation, input, weight, bias| {
+            let (x, w, mut y) = ([input; 100], [weight; 100], [0.0]);
+            let (x, w) = (MatRef::new(&x, 1, 100).unwrap(), MatRef::new(&w, 100, 1).unwrap());
+            linear(x, w, Some(&[bias]), activation, MatMut::new(&mut y, 1, 1).unwrap()).unwrap();
+            y[0]
+        };
+        for activation in all {
+            for (weight, bias, input) in
+                [(0.5, 0.0, 1.0), (3.0, 2.0, 1e-3), (0.0, 0.25, 4.0), (1e3, 1e4, 1e5)]
+            {
+                let (mut input, mut bound): (f32, f64) = (input, input.into());
+                for depth in 0..5 {
+                    bound = bound_of_outputs(activation, 100, bound, [weight.into(), bias.into()]);
+                    let (most, least) =
+                        (layer(activation, input, weight, bias), layer(activation, input, -weight, -bias));
+                    input = if most.abs() > least.abs() { most } else { least };
+                    let case = format!("{activation:?}, weights {weight}, biases {bias}, layer {depth}");
+                    assert!(f64::from(input).abs() <= bound, "{case}: {input} and {bound}");
+                }
+            }
+        }
+        assert_eq!(bound_of_outputs(Activation::Sigmoid, 1, 1.0, [f64::INFINITY, 0.0]), f64::INFINITY);
+        assert_eq!(bound_of_outputs(Activation::Sigmoid, 1, 0.0, [f64::INFINITY, 0.0]), f64::INFINITY);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the weights must be the old ones, then the gradients of the weights, which may be used up on the way to new weights.
 
 use super::Loss;
+use super::limits::bound_of_outputs;
 use super::loss::{Targets, check_finite};
 use super::state::{Planned, State};
 use crate::Activation;
@@ -53,8 +54,9 @@ struct Saved {
     y: Spaced,
     /// The derivative of the loss by z.
     delta: Spaced,
-    /// Upper bounds of the sums of gradients for the weight and the bias.
-    bounds: [f64; 2],
+    /// Upper bounds of what the layer reads, and of the sums of delta over the rows.
+    input: f64,
+    sum: f64,
 }
 
 /// The buffers of one batch.
@@ -202,27 +204,36 @@ impl Pass {
         }
     }
 
-    /// Finds upper bounds of the gradients of the batch whose derivatives are there: see [`Pass::bounds`].
-    pub(super) fn bound(&mut self, isa: Isa) {
+    /// Finds upper bounds of the gradients of the batch whose derivatives are there, see [`Pass::bounds`], with bounds of what layers read as
+    /// they follow from the samples and from `limits`, of the weights and biases of each layer. They are far off, but as the derivatives are
+    /// looked at, what they add to the limits of weights does not come back to itself: it takes many updates until nothing is proven by them.
+    pub(super) fn bound(&mut self, isa: Isa, model: &Mlp, limits: impl Fn(usize) -> [f64; 2]) {
         let (scope, mut input) = (profile::enter(Phase::Checks, None), self.most);
         let mut checked = 0;
-        for n in 0..self.saved.len() {
-            if n > 0 {
-                let below = self.saved[n - 1].y.elements();
-                input = most(isa, below).into();
-                checked += below.len();
-            }
-            let saved = &mut self.saved[n];
-            let delta = self.rows as f64 * f64::from(most(isa, saved.delta.elements()));
-            checked += saved.delta.elements().len();
-            saved.bounds = [input * delta, delta];
+        for (n, (layer, saved)) in model.layers().iter().zip(&mut self.saved).enumerate() {
+            let delta = saved.delta.elements();
+            (saved.input, saved.sum) = (input, self.rows as f64 * f64::from(most(isa, delta)));
+            checked += delta.len();
+            input = bound_of_outputs(layer.activation(), layer.in_features(), input, limits(n));
         }
         scope.leave(|| Work::check(checked));
     }
 
+    /// The same with what the layers have read, so many values.
+    pub(super) fn bound_closely(&mut self, isa: Isa) -> usize {
+        let mut checked = 0;
+        for n in 1..self.saved.len() {
+            let below = self.saved[n - 1].y.elements();
+            checked += below.len();
+            self.saved[n].input = most(isa, below).into();
+        }
+        checked
+    }
+
     /// Upper bounds of the sums of gradients for the weight and the bias of a layer.
     pub(super) fn bounds(&self, layer: usize) -> [f64; 2] {
-        self.saved[layer].bounds
+        let Saved { input, sum, .. } = self.saved[layer];
+        [input * sum, sum]
     }
 
     /// Adds the gradients of the batch to `gradients`; with `fresh`, sets them. `x` is that batch.

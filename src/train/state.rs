@@ -97,7 +97,8 @@ impl State {
         self.proven(planned, &sums)
     }
 
-    fn proven(&mut self, planned: &Planned, sums: impl Fn(usize) -> [f64; 2]) -> bool {
+    /// The same by what is known of the tensors.
+    pub(super) fn proven(&mut self, planned: &Planned, sums: impl Fn(usize) -> [f64; 2]) -> bool {
         self.memories.iter_mut().enumerate().all(|(n, memories)| {
             memories.iter_mut().zip(sums(n)).all(|(memory, sum)| {
                 let after = memory.limits.after(&planned.rule, &planned.scaling, sum);
@@ -105,6 +106,11 @@ impl State {
                 after.is_some()
             })
         })
+    }
+
+    /// Upper bounds of the absolute values of the weights and of the biases of a layer.
+    pub(super) fn limits(&self, layer: usize) -> [f64; 2] {
+        self.memories[layer].each_ref().map(|memory| memory.limits.weights)
     }
 
     /// Bytes that are remembered.

@@ -4,7 +4,7 @@ use super::clip::Clip;
 use super::loss::{Loss, Targets};
 use super::optimizer::Optimizer;
 use super::pass::{Caller, Gradient, Measured, Pass};
-use super::state::State;
+use super::state::{Planned, State};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::kernels::reduce::sum_of_squares;
@@ -125,12 +125,8 @@ impl Trainer {
             let measured = self.differentiate(op, x, targets)?;
             if self.pending == 0 && !matches!(self.clip, Clip::GlobalNorm(_)) {
                 let isa = Isa::try_current()?;
-                self.pass.bound(isa);
-                let checks = profile::enter(Phase::Checks, None);
                 let planned = self.state.plan(&self.optimizer, self.clip.scaling(measured.count, || 0.0));
-                let proven = self.state.prove(isa, &planned, &self.model, |layer| self.pass.bounds(layer));
-                checks.leave(Work::default);
-                if proven {
+                if self.prove(isa, &planned) {
                     self.pass.descend(isa, &planned, &mut self.model, &mut self.state, x);
                     self.steps += 1;
                     return Ok(measured.mean());
@@ -141,6 +137,20 @@ impl Trainer {
         };
         self.update(op)?;
         Ok(measured.mean())
+    }
+
+    /// Whether the update cannot but leave finite numbers: looks at no more than it takes to find out.
+    fn prove(&mut self, isa: Isa, planned: &Planned) -> bool {
+        let Trainer { pass, state, model, .. } = self;
+        pass.bound(isa, model, |layer| state.limits(layer));
+        if state.proven(planned, |layer| pass.bounds(layer)) {
+            return true;
+        }
+        let checks = profile::enter(Phase::Checks, None);
+        let values = pass.bound_closely(isa);
+        let proven = state.prove(isa, planned, model, |layer| pass.bounds(layer));
+        checks.leave(|| Work::check(values));
+        proven
     }
 
     /// How many samples of a batch to take through the layers at once: all, unless they leave so much that it is gone from the caches

@@ -135,10 +135,10 @@ pub(super) unsafe fn run_other<S: Simd>(s: S, isa: Isa, product: &Product) {
 #[inline(always)]
 fn most_cycles(product: &Product) -> f64 {
     let Product { m, n, k, .. } = *product;
-    let muls = m.saturating_mul(n).saturating_mul(k);
-    // Of 16 rows and columns, or more, vectors fill half of their lanes at least; of fewer, perhaps one.
-    let muls = if m.min(n) >= LINE { muls / 8 } else { muls };
-    let moved = m.saturating_mul(n).saturating_add(m.max(n).saturating_mul(k));
+    let muls = m.saturating_mul(k).saturating_mul(n.div_ceil(LINE));
+    let muls = muls.saturating_add(muls / 8); // Half a vector may take as much longer as a whole one.
+    // Of what is transposed, whole vectors are.
+    let moved = m.saturating_mul(n).saturating_add((m.max(n) + LINE / 4).saturating_mul(k));
     muls.saturating_add(moved) as f64
 }
 

@@ -70,6 +70,7 @@ impl Activation {
         }
     }
 
+    /// Whether [`Activation::validate`] has nothing against it.
     #[inline(always)]
     pub(crate) fn is_valid(self) -> bool {
         !matches!(self, Activation::LeakyRelu(slope) if !slope.is_finite())

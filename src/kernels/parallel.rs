@@ -126,6 +126,7 @@ pub(super) unsafe fn run_other<S: Simd>(s: S, isa: Isa, product: &Product) {
     if most_cycles(product) >= team::ALONE {
         return run_large(isa, product);
     }
+    #[cfg(not(feature = "rayon"))]
     let _ = isa;
     s.run_outlined(Serial(product));
 }

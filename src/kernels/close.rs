@@ -1,4 +1,4 @@
-//! Products that lie in L1 as a whole, each operand as it is to be read: nothing needs to be planned, copied or asked for. Until
+//! Products that lie in L1 as a whole, or nearly, each operand as it is to be read: nothing needs to be planned, copied or asked for. Until
 //! the first tile begins, a core has nothing to multiply, so all that is done before it shows.
 
 use std::mem::MaybeUninit;
@@ -21,14 +21,23 @@ const MOST: usize = 1 << 14;
 /// Values of a B that lies by columns and is copied (16 KiB).
 const TURNED: usize = 4096;
 
-/// Whether the operands of an `m` x `n` x `k` product lie in L1 beside each other.
+/// Cycles of multiply-adds up to which a product is not worth a second thread, whatever else it takes.
+const SHORT: usize = 19_000;
+
+/// Whether the operands of an `m` x `n` x `k` product lie in L1 beside each other, or it is so short that planning it and asking for what
+/// comes from L2 would take longer than they save. (A single row streams from there, and few columns may be exchanged with rows.)
 #[inline(always)]
 pub(super) fn is_close((m, n, k): (usize, usize, usize)) -> bool {
     if (m | n | k) > MOST {
         return false;
     }
     let values = k * (m + n) + m * n;
-    values <= Core::L1 || values <= Core::current().l1
+    if values <= Core::L1 {
+        return true;
+    }
+    let core = Core::current();
+    let is_short = || m > 1 && n >= LINE && m * k * n.div_ceil(LINE) <= SHORT;
+    values <= core.l1 || (values <= core.short && is_short())
 }
 
 /// Such a product, with nothing left to do after a kernel.

@@ -9,6 +9,8 @@ pub(crate) struct Core {
     pub name: &'static str,
     /// Values of `f32` of a product up to which its operands lie in L1 beside each other, so that nothing needs to be asked for.
     pub l1: usize,
+    /// The same of a short product, some of whose operands come from L2.
+    pub short: usize,
     /// Values of `f32` in its L2.
     pub l2: usize,
     /// Whether it shuffles whole vectors of 16 lanes as fast as half ones, so that half as many instructions do. (By measurement:
@@ -34,6 +36,7 @@ pub(crate) struct Core {
 const OTHER: Core = Core {
     name: "other",
     l1: Core::L1,
+    short: Core::L1,
     l2: 2 << 18,
     shuffles_whole: false,
     ahead: 8,
@@ -46,6 +49,7 @@ const OTHER: Core = Core {
 const ZEN5: Core = Core {
     name: "Zen 5",
     l1: 12 << 10,
+    short: 32 << 10,
     l2: 1 << 18,
     shuffles_whole: true,
     ahead: 0,

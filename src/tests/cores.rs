@@ -25,6 +25,8 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
         (1, 150, 90),
         (2, 130, 100),
     ]));
+    // Short ones, a little larger than L1.
+    shapes.extend([(130, 45, 40), (5, 200, 100), (48, 300, 24), (12, 31, 500), (95, 66, 47)]);
     // Of every number of steps that may be left of eight, and some that are done when the last eight begin.
     shapes.extend((7..=25).flat_map(|k| [(10, 35, k), (50, 11, k)]));
     // Few rows whose A is too large to be copied.

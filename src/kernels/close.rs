@@ -21,7 +21,8 @@ const MOST: usize = 1 << 14;
 /// Values of a B that lies by columns and is copied (16 KiB).
 const TURNED: usize = 4096;
 
-/// Cycles of multiply-adds up to which a product is not worth a second thread, whatever else it takes.
+/// Cycles of multiply-adds up to which a product is not worth a second thread, whatever else it takes (`src/tests/costs.rs` holds it to what
+/// is predicted).
 const SHORT: usize = 19_000;
 
 /// Whether the operands of an `m` x `n` x `k` product lie in L1 beside each other, or it is so short that planning it and asking for what

@@ -276,22 +276,10 @@ pub(crate) fn descend(
     assert!(row >= n, "rows of weights do not overlap");
     let (weights, biases) = (weights.places(rule, m * row), biases.places(rule, n));
     let descent = Descent { rule, scaling, plain: rule.plain(scaling), weights, biases };
-    let product = Product {
-        m,
-        n,
-        k,
-        alpha: 1.0,
-        a: operand(x.t()),
-        b: Rhs::Plain(operand(delta)),
-        c: descent.weights.weights,
-        c_row: row as isize,
-        c_col: 1,
-        start: Start::Zero,
-        epilogue: Epilogue::Descend(&descent),
-        offset: 0,
-        first_row: true,
-        is_part: false,
-    };
+    let (a, b) = (operand(x.t()), operand(delta));
+    let (c_row, c) = (row as isize, descent.weights.weights);
+    let gradient = Sgemm { m, n, k, a, b, c_row, c, c_col: 1, alpha: 1.0, beta: 0.0 };
+    let product = Product { epilogue: Epilogue::Descend(&descent), ..gradient.product() };
     // SAFETY: as for `run`; `places` has checked that weights, biases and state have an element for each gradient.
     unsafe { parallel::run(isa, &product) }
 }

@@ -19,7 +19,9 @@ fn nobody_is_left_alone_with_work_to_share() {
                 let (cycles, most, close) = core.pretend(|| predicted(isa, shape, by_columns));
                 let what = format!("{shape:?}, B by columns: {by_columns}, {isa}, {core:?}: {cycles} cycles");
                 assert!(!close || cycles < 1.05 * ALONE, "{what}");
-                assert!(cycles <= most.max(ALONE), "{what}, at most {most}");
+                // What is narrow and moved may take longer than its bound, but not if it could be shared.
+                let narrow = shape.0.min(shape.1) < 16;
+                assert!(cycles <= most || (narrow && cycles < ALONE), "{what}, at most {most}");
             }
         }
     }

@@ -11,6 +11,7 @@ mod gemm;
 pub(crate) mod loss;
 mod math;
 pub(crate) mod meter;
+mod microkernel;
 mod pack;
 mod parallel;
 mod peak;
@@ -26,6 +27,7 @@ mod sweep;
 #[cfg(feature = "rayon")]
 mod team;
 mod tile;
+mod turned;
 pub(crate) mod update;
 mod vector;
 

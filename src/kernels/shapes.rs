@@ -2,8 +2,10 @@
 
 use std::marker::PhantomData;
 
-use super::reads::{Ahead, InRegisters, Masked, Reads, Transposing, Whole};
-use super::tile::{Tile, TileBody};
+use super::microkernel::TileBody;
+use super::reads::{Masked, Reads, Whole};
+use super::tile::Tile;
+use super::turned::{Ahead, InRegisters, Transposing};
 use crate::buffer::{LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
 

@@ -8,7 +8,7 @@ use super::epilogue::split;
 use super::gemm::{Columns, Product, Rhs, run_fitting};
 use super::pack::{Operand, transpose};
 use super::shapes::{kernel, turned_rows};
-use super::short::{as_it_lies, in_place, is_one_tile, kernel_of_one, last_tile};
+use super::short::{as_it_lies, in_place, is_one_tile, kernel_of_one};
 use super::stack::{Cover, Stack};
 use super::stream::STEPS;
 use super::tile::{Finish, PANEL, Start, Tile};
@@ -69,7 +69,7 @@ impl<'a, const BY_COLUMNS: bool> Close<'a, BY_COLUMNS> {
         let (finish, None) = split(p, true) else { return None };
         let panel = if BY_COLUMNS { b.col } else { PANEL as isize };
         let columns = Columns { ptr: b.ptr, k: b.row, panel };
-        let tile = last_tile(p.a, k, columns, (p.c, p.c_row, n), p.start, finish);
+        let tile = Tile::alone(p.a, k, columns, (p.c, p.c_row, n), p.start, finish);
         Some(Close { m, n, tile })
     }
 

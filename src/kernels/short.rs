@@ -297,7 +297,7 @@ impl Body for Turned<'_> {
 /// As for [`one_tile`], with `b` in place of the product's own.
 #[inline(always)]
 unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Option<Rest>) {
-    let tile = last_tile(p.a, p.k, b, (p.c, p.c_row, p.n), p.start, finish);
+    let tile = Tile::alone(p.a, p.k, b, (p.c, p.c_row, p.n), p.start, finish);
     // SAFETY: the caller's.
     unsafe { kernel_of_one::<S>(p.m, p.n)(s, &tile) };
     match rest {
@@ -310,40 +310,6 @@ unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Op
             // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
             unsafe { done.finish(s, rest, false) };
         }
-    }
-}
-
-/// So many columns of C, as a tile that asks for nothing that might come next.
-#[inline(always)]
-pub(super) fn last_tile<'a>(
-    a: Operand,
-    k: usize,
-    b: Columns,
-    (c, c_row, cols): (*mut f32, isize, usize),
-    start: Start,
-    finish: Finish<'a>,
-) -> Tile<'a> {
-    Tile {
-        k,
-        a: a.ptr,
-        a_row: a.row,
-        a_k: a.col,
-        b: b.ptr,
-        b_k: b.k,
-        b_panel: b.panel,
-        c,
-        c_row,
-        c_next: c,
-        c_next_row: 0,
-        c_ahead: 0,
-        b_next: b.ptr,
-        b_ahead: 0,
-        b_turns: 0,
-        b_every: 0,
-        b_soon: 0,
-        cols,
-        start,
-        finish,
     }
 }
 
@@ -461,7 +427,7 @@ impl Body for Turning<'_> {
             // Nothing is asked for ahead: each column is a stream, which the hardware foresees.
             let (to, to_row) =
                 if staged { (buffer.as_mut_ptr().cast(), width as isize) } else { (c, p.c_row) };
-            let tile = last_tile(a, p.k, columns, (to, to_row, cols), start, finish);
+            let tile = Tile::alone(a, p.k, columns, (to, to_row, cols), start, finish);
             let done = Done { p, tile: &tile, rows: p.m, c, offset: p.offset + j as isize * p.c_col };
             // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract; so do the epilogue's
             // matrices, which lie like C. The buffer holds the largest tile.

@@ -7,7 +7,7 @@ use super::epilogue::{BIASES, Done, Rest, descend_biases, split};
 use super::gemm::{Epilogue, Product, Rhs};
 use super::pack::{Operand, copied_stride, copy_a};
 use super::scratch::{self, Use};
-use super::short::{as_it_lies, last_tile};
+use super::short::as_it_lies;
 use super::tile::{PANEL, Start, Tile, descended};
 use super::update::{Plain, update_rows};
 use super::vector::{load_up_to, store_up_to};
@@ -172,7 +172,7 @@ impl Streaming<'_> {
     #[inline(always)]
     fn tile(&self, j: usize, c: *mut f32, cols: usize) -> Tile<'_> {
         let p = self.p;
-        last_tile(p.a, p.k, p.b.columns(p.k, 0, j), (c, p.c_row, cols), p.start, split(p, true).0)
+        Tile::alone(p.a, p.k, p.b.columns(p.k, 0, j), (c, p.c_row, cols), p.start, split(p, true).0)
     }
 }
 

@@ -55,6 +55,13 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// From the product's element (0, 0) to this one of the block.
+    #[inline(always)]
+    fn place(&self, i: usize, j: usize) -> isize {
+        let p = self.p;
+        (self.i0 + i) as isize * p.c_row + (self.j0 + j) as isize * p.c_col
+    }
+
     /// All tiles.
     #[inline(always)]
     pub(super) fn tiles<S: Simd>(&self, s: S) {
@@ -144,67 +151,22 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         let b_in_place = block.b.panel == PANEL as isize;
         let cover = Cover::of::<S>((block.m, block.n, block.k), block.a.row, b_in_place);
-        let ask = !is_close((block.m, block.n, block.k));
-        let (beyond_l2, from_memory, ahead) = if ask {
-            let core = Core::current();
-            // One that fills L2 does not stay in it.
-            let beyond_l2 = p.k.saturating_mul(p.n) >= core.l2;
-            // Rows lie as far apart as those of the whole B, of which this may be a part.
-            let far = S::LANES == LINE && p.k.saturating_mul(block.b.k.unsigned_abs()) >= MEMORY;
-            (beyond_l2, beyond_l2 && far, core.ahead)
-        } else {
-            (false, false, 0)
-        };
+        let ahead = Ahead::of::<S>(block);
+        let gradients = Gradients::of::<S, K>(block, finish);
         let mut tile = Tile {
-            k: block.k,
-            a: block.a.ptr,
-            a_row: block.a.row,
-            a_k: block.a.col,
-            b: block.b.ptr,
-            b_k: block.b.k,
-            b_panel: block.b.panel,
-            c: buffer,
-            c_row: p.c_row,
-            c_next: buffer,
             c_next_row: p.c_row,
-            c_ahead: 0,
-            b_next: buffer,
-            b_ahead: 0,
-            b_turns: 0,
-            b_every: 0,
-            b_soon: if block.k >= SOON { ahead * block.b.k } else { 0 },
-            cols: 0,
-            start: block.start,
-            finish,
+            b_soon: if block.k >= SOON { ahead.soon * block.b.k } else { 0 },
+            ..Tile::alone(block.a, block.k, block.b, (buffer, p.c_row, 0), block.start, finish)
         };
-        let in_kernel = matches!(finish, Finish::Descend(_));
-        // The gradients of a row of tiles are used up together, from the first column on that waits.
-        let together = K::DESCENDING && !in_kernel && block.m <= S::TILE_ROWS && along_rows(p);
+        // The first column whose gradients wait.
         let mut waiting = 0;
-        // What is near comes by itself, if it is read along rows.
-        let asks = match p.epilogue {
-            Epilogue::Descend(descent) if K::DESCENDING && !in_kernel => {
-                let near = if together { NEAR } else { Core::current().l1 };
-                p.m.saturating_mul(p.n).saturating_mul(1 + descent.rule.states()) > near
-            }
-            _ => false,
-        };
         let mut j = 0;
         while j < block.n {
             let left = block.n - j;
             let stack = cover.stack::<S>(left);
             let Stack { tiles, low, higher, .. } = stack;
             let width = stack.vectors * S::LANES;
-            tile.c_ahead = if ask { low } else { 0 };
-            // They share out the rows of B that they ask for ahead.
-            let share = if beyond_l2 { block.k.div_ceil(tiles) } else { 0 };
-            // Those whose turn would not come in the steps that ask for nothing else are asked for before.
-            let turns = match tiles {
-                2.. if from_memory => share.min(block.k.saturating_sub(low + share) / (tiles - 1)),
-                _ => 0,
-            };
-            debug_assert!(turns == 0 || low + share + turns * (tiles - 1) <= block.k);
-            (tile.b_ahead, tile.b_turns, tile.b_every) = (share - turns, turns, tiles);
+            let share = ahead.share(block.k, stack, &mut tile);
             tile.cols = width.min(left);
             let (vectors, full) = stack.columns::<S>(left);
             let low_kernel = kernel::<S>(low, vectors, full);
@@ -221,7 +183,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 if let Start::BiasRows(bias) = block.start {
                     tile.start = Start::BiasRows(bias.wrapping_add(i));
                 }
-                let place = (block.i0 + i) as isize * p.c_row + (block.j0 + j) as isize * p.c_col;
+                let place = block.place(i, j);
                 let c = p.c.wrapping_offset(place);
                 if let Finish::Gate(y) = finish {
                     tile.finish = Finish::Gate(y.wrapping_offset(place));
@@ -231,64 +193,128 @@ impl<K: Kind> Body for Sweep<'_, K> {
                 let right = if above + 1 < tiles { 0 } else { width as isize };
                 tile.c_next = c.wrapping_offset(down * p.c_row + right * p.c_col);
                 tile.b_next = next.wrapping_offset((above * share) as isize * block.b.k);
-                if together {
+                if gradients.wait {
                     tile.c = buffer.wrapping_add(i * WAITING_ROW + j - waiting);
                     tile.c_row = WAITING_ROW as isize;
-                } else if K::STAGED || (K::DESCENDING && !in_kernel) {
+                } else if K::STAGED || (K::DESCENDING && !gradients.in_kernel) {
                     tile.c_row = tile.cols.next_multiple_of(S::LANES) as isize;
                 } else {
                     tile.c = c;
                 }
+                let (at, shape) = ((p.offset + place, p.c_row), (rows, tile.cols));
+                let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
                 if K::STAGED {
-                    let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
                     // SAFETY: these rows and columns of C exist, and the buffer holds the largest tile.
                     unsafe { done.begin(s, true) };
                 }
-                let (at, shape) = ((p.offset + place, p.c_row), (rows, tile.cols));
-                if let (true, Some(Rest::Descend(descent))) = (K::DESCENDING && asks, rest) {
-                    descent.weights.ask_for(s, descent.rule, at, shape, together);
+                if let (true, Some(Rest::Descend(descent))) = (K::DESCENDING && gradients.ask, rest) {
+                    descent.weights.ask_for(s, descent.rule, at, shape, gradients.wait);
                 }
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract, kept by the blocks.
                 unsafe { kernel(s, &tile) };
                 match rest {
-                    Some(Rest::Descend(_)) if K::DESCENDING && (in_kernel || together) => {}
+                    Some(Rest::Descend(_)) if K::DESCENDING && (gradients.in_kernel || gradients.wait) => {}
                     Some(Rest::Descend(descent)) if K::DESCENDING => {
-                        let how = (descent.rule, descent.scaling);
-                        let grad = (buffer.cast_const(), tile.c_row);
+                        let (how, grad) =
+                            ((descent.rule, descent.scaling), (buffer.cast_const(), tile.c_row));
                         // SAFETY: the weights lie like C; the kernel has just written their gradients.
                         unsafe { update_rows(s, how, grad, descent.weights, at, shape) };
                     }
-                    rest if K::REST => {
-                        let done = Done { p, tile: &tile, rows, c, offset: p.offset + place };
-                        // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
-                        unsafe { done.finish(s, rest, K::STAGED) };
-                    }
+                    // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
+                    rest if K::REST => unsafe { done.finish(s, rest, K::STAGED) },
                     _ => {}
                 }
                 i += rows;
             }
-            let end = j + tile.cols;
-            if let (true, Some(Rest::Descend(descent))) = (together, rest)
-                && (end == block.n || end + WIDEST > waiting + WAITING)
-            {
-                let place = block.i0 as isize * p.c_row + (block.j0 + waiting) as isize;
-                let how = (descent.rule, descent.scaling);
-                let grad = (buffer.cast_const(), WAITING_ROW as isize);
-                let (at, shape) = ((p.offset + place, p.c_row), (block.m, end - waiting));
-                // SAFETY: as above, for the tiles of all columns that wait.
-                unsafe { update_rows(s, how, grad, descent.weights, at, shape) };
-                waiting = end;
-            }
-            if let (true, Some(Rest::Descend(descent)), true) =
-                (K::DESCENDING, rest, p.first_row && block.i0 == 0)
-            {
-                // In the first row, the offset of a part of C is its first column.
-                let col = p.offset + (block.j0 + j) as isize;
-                let (b, shape) = (Columns { ptr: tile.b, ..block.b }, (block.k, tile.cols));
-                // SAFETY: B holds these columns, and there is a bias for each.
-                unsafe { descend_biases(s, descent, b, shape, col) };
+            if let (true, Some(Rest::Descend(descent))) = (K::DESCENDING, rest) {
+                let end = j + tile.cols;
+                if gradients.wait && (end == block.n || end + WIDEST > waiting + WAITING) {
+                    let how = (descent.rule, descent.scaling);
+                    let grad = (buffer.cast_const(), WAITING_ROW as isize);
+                    let (at, shape) =
+                        ((p.offset + block.place(0, waiting), p.c_row), (block.m, end - waiting));
+                    // SAFETY: as above, for the tiles of all columns that wait.
+                    unsafe { update_rows(s, how, grad, descent.weights, at, shape) };
+                    waiting = end;
+                }
+                if p.first_row && block.i0 == 0 {
+                    // In the first row, the offset of a part of C is its first column.
+                    let col = p.offset + (block.j0 + j) as isize;
+                    let (b, shape) = (Columns { ptr: tile.b, ..block.b }, (block.k, tile.cols));
+                    // SAFETY: B holds these columns, and there is a bias for each.
+                    unsafe { descend_biases(s, descent, b, shape, col) };
+                }
             }
             j += width;
         }
+    }
+}
+
+/// What the tiles of a block ask for before they, or the next, need it.
+struct Ahead {
+    /// Anything: the operands do not lie in L1.
+    any: bool,
+    /// B does not stay in L2.
+    beyond_l2: bool,
+    /// Nor does it come faster than it is asked for.
+    from_memory: bool,
+    /// Steps of k ahead of which rows of B are asked for on this core.
+    soon: isize,
+}
+
+impl Ahead {
+    #[inline(always)]
+    fn of<S: Simd>(block: &Block) -> Ahead {
+        if is_close((block.m, block.n, block.k)) {
+            return Ahead { any: false, beyond_l2: false, from_memory: false, soon: 0 };
+        }
+        let (core, p) = (Core::current(), block.p);
+        // One that fills L2 does not stay in it.
+        let beyond_l2 = p.k.saturating_mul(p.n) >= core.l2;
+        // Rows lie as far apart as those of the whole B, of which this may be a part.
+        let far = S::LANES == LINE && p.k.saturating_mul(block.b.k.unsigned_abs()) >= MEMORY;
+        Ahead { any: true, beyond_l2, from_memory: beyond_l2 && far, soon: core.ahead }
+    }
+
+    /// Shares out the rows of the next columns of B among the tiles of a stack, so many to each.
+    #[inline(always)]
+    fn share(&self, k: usize, Stack { tiles, low, .. }: Stack, tile: &mut Tile) -> usize {
+        let share = if self.beyond_l2 { k.div_ceil(tiles) } else { 0 };
+        // Those whose turn would not come in the steps that ask for nothing else are asked for before.
+        let turns = match tiles {
+            2.. if self.from_memory => share.min(k.saturating_sub(low + share) / (tiles - 1)),
+            _ => 0,
+        };
+        debug_assert!(turns == 0 || low + share + turns * (tiles - 1) <= k);
+        tile.c_ahead = if self.any { low } else { 0 };
+        (tile.b_ahead, tile.b_turns, tile.b_every) = (share - turns, turns, tiles);
+        share
+    }
+}
+
+/// How the tiles of a block that are gradients are used up.
+struct Gradients {
+    /// By the kernel, in registers.
+    in_kernel: bool,
+    /// Those of a row of tiles together.
+    wait: bool,
+    /// Weights and state are asked for: what is near comes by itself, if it is read along rows.
+    ask: bool,
+}
+
+impl Gradients {
+    #[inline(always)]
+    fn of<S: Simd, K: Kind>(block: &Block, finish: Finish) -> Gradients {
+        let p = block.p;
+        let in_kernel = matches!(finish, Finish::Descend(_));
+        let wait = K::DESCENDING && !in_kernel && block.m <= S::TILE_ROWS && along_rows(p);
+        let ask = match p.epilogue {
+            Epilogue::Descend(descent) if K::DESCENDING && !in_kernel => {
+                let near = if wait { NEAR } else { Core::current().l1 };
+                p.m.saturating_mul(p.n).saturating_mul(1 + descent.rule.states()) > near
+            }
+            _ => false,
+        };
+        Gradients { in_kernel, wait, ask }
     }
 }

@@ -7,6 +7,8 @@
 //! element is one chain of fused multiply-adds over ascending p, from `start`: tile shape and vector width cannot change a
 //! bit.
 
+use super::gemm::Columns;
+use super::pack::Operand;
 use super::update::Plain;
 use crate::simd::Simd;
 
@@ -79,4 +81,40 @@ pub(super) struct Tile<'a> {
     pub cols: usize,
     pub start: Start,
     pub finish: Finish<'a>,
+}
+
+impl<'a> Tile<'a> {
+    /// So many columns of C, with nothing asked for that might come next.
+    #[inline(always)]
+    pub(super) fn alone(
+        a: Operand,
+        k: usize,
+        b: Columns,
+        (c, c_row, cols): (*mut f32, isize, usize),
+        start: Start,
+        finish: Finish<'a>,
+    ) -> Self {
+        Tile {
+            k,
+            a: a.ptr,
+            a_row: a.row,
+            a_k: a.col,
+            b: b.ptr,
+            b_k: b.k,
+            b_panel: b.panel,
+            c,
+            c_row,
+            c_next: c,
+            c_next_row: 0,
+            c_ahead: 0,
+            b_next: b.ptr,
+            b_ahead: 0,
+            b_turns: 0,
+            b_every: 0,
+            b_soon: 0,
+            cols,
+            start,
+            finish,
+        }
+    }
 }

@@ -3,43 +3,20 @@
 
 use std::mem::MaybeUninit;
 
-use super::cost::{splits_tail, swapping_saves};
+use super::cost::{is_close, splits_tail, swapping_saves};
 use super::epilogue::split;
-use super::gemm::{Columns, Product, Rhs, run_fitting};
+use super::one_tile::{is_one_tile, kernel_of_one};
 use super::pack::{Operand, transpose};
-use super::shapes::{kernel, turned_rows};
-use super::short::{as_it_lies, in_place, is_one_tile, kernel_of_one};
+use super::product::{Product, Rhs};
+use super::shapes::{kernel, run_fitting, turned_rows};
 use super::stack::{Cover, Stack};
 use super::stream::STEPS;
-use super::tile::{Finish, PANEL, Start, Tile};
+use super::tile::{Columns, Finish, PANEL, Start, Tile};
 use crate::buffer::{CacheLine, LINE};
-use crate::simd::{Body, Core, Simd};
-
-/// More rows, columns or steps than any L1 holds; so many of each are still counted without overflow.
-const MOST: usize = 1 << 14;
+use crate::simd::{Body, Simd};
 
 /// Values of a B that lies by columns and is copied (16 KiB).
 const TURNED: usize = 4096;
-
-/// Cycles of multiply-adds up to which a product is not worth a second thread, whatever else it takes (`src/tests/costs.rs` holds it to what
-/// is predicted).
-const SHORT: usize = 19_000;
-
-/// Whether the operands of an `m` x `n` x `k` product lie in L1 beside each other, or it is so short that planning it and asking for what
-/// comes from L2 would take longer than they save. (A single row streams from there, and few columns may be exchanged with rows.)
-#[inline(always)]
-pub(super) fn is_close((m, n, k): (usize, usize, usize)) -> bool {
-    if (m | n | k) > MOST {
-        return false;
-    }
-    let values = k * (m + n) + m * n;
-    if values <= Core::L1 {
-        return true;
-    }
-    let core = Core::current();
-    let is_short = || m > 1 && n >= LINE && m * k * n.div_ceil(LINE) <= SHORT;
-    values <= core.l1 || (values <= core.short && is_short())
-}
 
 /// Such a product, with nothing left to do after a kernel.
 pub(super) struct Close<'a, const BY_COLUMNS: bool> {
@@ -58,10 +35,10 @@ impl<'a, const BY_COLUMNS: bool> Close<'a, BY_COLUMNS> {
         // Of few columns and many rows, the factors may change places. Here they have not yet.
         let narrow = n <= 4 && m >= 8;
         let swapped = matches!(p.start, Start::BiasRows(_));
-        if !is_close((m, n, k)) || narrow || swapped || !as_it_lies(p) {
+        if !is_close((m, n, k)) || narrow || swapped || !p.as_it_lies() {
             return None;
         }
-        let by_columns = !in_place(p, b);
+        let by_columns = !p.in_place(b);
         let is_copied = b.row == 1 && k * n.next_multiple_of(LINE) <= TURNED;
         if by_columns != BY_COLUMNS || (by_columns && !is_copied) {
             return None;

@@ -1,7 +1,8 @@
-//! How long a product will take, as predicted: it decides which way round it is computed, and whether it is shared.
+//! How long a product will take, as predicted: it decides which way round it is computed, whether it is shared, and whether it is planned.
 
-use super::gemm::{Epilogue, Product, Rhs, is_half};
-use super::shapes::{takes_all_turned, turned_rows, turns_ahead};
+use super::product::{Epilogue, Product, Rhs};
+use super::shapes::{is_half, takes_all_turned, turned_rows, turns_ahead};
+use crate::buffer::LINE;
 use crate::simd::{Core, Simd};
 
 // In cycles, of which a multiply-add of 16 lanes takes one: half a vector, an element of B that is transposed beforehand,
@@ -23,6 +24,28 @@ const FAR: f64 = 0.3;
 const SPLIT: f64 = 400.0;
 /// What must be saved to do more than a single tile: with one column, which is transposed in registers, and with some.
 const ONE_TILE: (f64, f64) = (100.0, 250.0);
+
+/// More rows, columns or steps than any L1 holds; so many of each are still counted without overflow.
+const MOST: usize = 1 << 14;
+/// Cycles of multiply-adds up to which a product is not worth a second thread, whatever else it takes (`src/tests/costs.rs` holds it to what
+/// is predicted).
+const SHORT: usize = 19_000;
+
+/// Whether the operands of an `m` x `n` x `k` product lie in L1 beside each other, or it is so short that planning it and asking for what
+/// comes from L2 would take longer than they save. (A single row streams from there, and few columns may be exchanged with rows.)
+#[inline(always)]
+pub(super) fn is_close((m, n, k): (usize, usize, usize)) -> bool {
+    if (m | n | k) > MOST {
+        return false;
+    }
+    let values = k * (m + n) + m * n;
+    if values <= Core::L1 {
+        return true;
+    }
+    let core = Core::current();
+    let is_short = || m > 1 && n >= LINE && m * k * n.div_ceil(LINE) <= SHORT;
+    values <= core.l1 || (values <= core.short && is_short())
+}
 
 /// Cycles of half a vector, and of an element of B that is transposed for one. (Small products have no time for more code around their choice.)
 #[inline(never)]

@@ -4,10 +4,10 @@ use std::mem::MaybeUninit;
 
 use super::activation::Activation;
 use super::elementwise::{activate_slice, gradient_slice};
-use super::gemm::{Columns, Descent, Epilogue, Product};
 use super::pack::{Operand, transpose};
+use super::product::{Descent, Epilogue, Product};
 use super::reduce::add_columns;
-use super::tile::{Finish, PANEL, Start, Tile, descended};
+use super::tile::{Columns, Finish, PANEL, Start, Tile, descended};
 use super::update::update_rows;
 use super::vector::{load_up_to, store_up_to};
 use crate::buffer::{CacheLine, LINE};

@@ -6,10 +6,12 @@ use std::fmt;
 use std::time::Duration;
 
 use super::close::Close;
-use super::gemm::{Product, Rhs};
-use super::short::{OneTile, Tiny, Turning};
+use super::one_tile::OneTile;
+use super::product::{Product, Rhs};
 use super::stack::Cover;
 use super::stream::Streaming;
+use super::tiny::Tiny;
+use super::turning::Turning;
 use crate::simd::{Body, Isa, Simd};
 
 thread_local! {

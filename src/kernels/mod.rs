@@ -2,32 +2,36 @@
 
 mod activation;
 mod bandwidth;
+mod blocked;
+mod by_columns;
 mod clock;
 mod close;
 mod cost;
 pub(crate) mod elementwise;
 mod epilogue;
-mod gemm;
 pub(crate) mod loss;
 mod math;
 pub(crate) mod meter;
 mod microkernel;
+mod one_tile;
 mod pack;
 mod parallel;
 mod peak;
+mod product;
 mod reads;
 pub(crate) mod reduce;
 pub(crate) mod scratch;
+mod serial;
 mod sgemm;
 mod shapes;
-mod short;
 mod stack;
 mod stream;
 mod sweep;
 #[cfg(feature = "rayon")]
 mod team;
 mod tile;
-mod turned;
+mod tiny;
+mod turning;
 pub(crate) mod update;
 mod vector;
 

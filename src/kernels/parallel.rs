@@ -6,14 +6,15 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::close::run_close;
-use super::gemm::{Product, Serial};
 use super::meter;
-use super::short::Tiny;
+use super::product::Product;
+use super::serial::Serial;
+use super::tiny::Tiny;
 #[cfg(feature = "rayon")]
 use super::{
     cost::MOVE_B,
-    gemm::Rhs,
     pack::{Pack, packed_len},
+    product::Rhs,
     scratch::{self, Use},
     team,
     tile::PANEL,
@@ -147,7 +148,7 @@ fn most_cycles(product: &Product) -> f64 {
 /// is computed without asking for either.
 #[cfg(all(test, feature = "rayon"))]
 pub(crate) fn predicted(isa: Isa, (m, n, k): (usize, usize, usize), by_columns: bool) -> (f64, f64, bool) {
-    use super::{activation::Activation, close::Close, gemm::Epilogue, pack::Operand, tile::Start};
+    use super::{activation::Activation, close::Close, pack::Operand, product::Epilogue, tile::Start};
 
     let (ptr, row) = (std::ptr::null(), k as isize);
     let b = if by_columns {

@@ -1,4 +1,4 @@
-//! The ways in which a microkernel reads a B whose rows are contiguous: in place or in panels. (Others are in [`turned`](super::turned).)
+//! The ways in which a microkernel reads a B whose rows are contiguous: in place or in panels. (Others are in [`by_columns`](super::by_columns).)
 
 use super::microkernel::{Chains, each_row};
 use crate::buffer::{LINE, PAGE};

@@ -3,9 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::gemm::Columns;
 use super::parallel;
-use super::tile::PANEL;
+use super::tile::{Columns, PANEL};
 use super::vector::{lanes, load_up_to, read, store_up_to};
 use crate::matrix::MatRef;
 use crate::simd::{Body, Isa, Simd};

@@ -1,6 +1,6 @@
 //! Memory for packed operands: buffers of each thread, aligned to a cache line, grown and kept.
 //!
-//! One holds a block of A and one of packed B (`gemm.rs`): 512 KiB and 8 MiB at most. Gradients that are used up where they
+//! One holds a block of A and one of packed B (`blocked.rs`): 512 KiB and 8 MiB at most. Gradients that are used up where they
 //! are made cannot be blocked over the batch: there it is 44 values for each sample, where that is more. Another holds a packed
 //! B that threads share (`parallel.rs`): 8 MiB at most.
 

@@ -1,10 +1,10 @@
 //! The products on raw pointers and on checked views.
 
 use super::activation::Activation;
-use super::gemm::{Descent, Epilogue, Product, Rhs};
 use super::meter;
 use super::pack::{Operand, Pack, packed_len};
 use super::parallel;
+use super::product::{Descent, Epilogue, Product, Rhs};
 use super::tile::Start;
 use super::update::{Rule, Scaling, Tensors};
 use crate::buffer::Buffer;

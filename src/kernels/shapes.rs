@@ -2,10 +2,10 @@
 
 use std::marker::PhantomData;
 
+use super::by_columns::{Ahead, InRegisters, Transposing};
 use super::microkernel::TileBody;
 use super::reads::{Masked, Reads, Whole};
 use super::tile::Tile;
-use super::turned::{Ahead, InRegisters, Transposing};
 use crate::buffer::{LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
 
@@ -68,6 +68,22 @@ pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel
         three[rows - first]
     } else {
         Kernels::<S>::POWERS[vectors.trailing_zeros() as usize][rows - 1][usize::from(full)]
+    }
+}
+
+/// Whether so many columns fit into half a vector.
+#[inline(always)]
+pub(super) fn is_half<S: Simd>(n: usize) -> bool {
+    n <= S::Half::LANES && S::Half::LANES < S::LANES
+}
+
+/// Runs what has so many columns, with half vectors if they fit into one.
+#[inline(always)]
+pub(super) fn run_fitting<S: Simd>(s: S, n: usize, body: impl Body<Out = ()>) {
+    if is_half::<S>(n) {
+        s.half().run_outlined(body);
+    } else {
+        s.run_outlined(body);
     }
 }
 

@@ -4,10 +4,9 @@
 use std::mem::MaybeUninit;
 
 use super::epilogue::{BIASES, Done, Rest, descend_biases, split};
-use super::gemm::{Epilogue, Product, Rhs};
 use super::pack::{Operand, copied_stride, copy_a};
+use super::product::{Epilogue, Product, Rhs};
 use super::scratch::{self, Use};
-use super::short::as_it_lies;
 use super::tile::{PANEL, Start, Tile, descended};
 use super::update::{Plain, update_rows};
 use super::vector::{load_up_to, store_up_to};
@@ -64,7 +63,7 @@ impl<'a> Streaming<'a> {
     pub(super) fn of<S: Simd>(p: &'a Product<'a>) -> Option<Streaming<'a>> {
         let Rhs::Plain(b) = p.b else { return None };
         let starts = matches!(p.start, Start::Zero | Start::Bias(_) | Start::Scaled(1.0));
-        if !(p.n >= VECTORS * S::LANES && p.k > 0 && b.col == 1 && as_it_lies(p) && starts) {
+        if !(p.n >= VECTORS * S::LANES && p.k > 0 && b.col == 1 && p.as_it_lies() && starts) {
             return None;
         }
         let values = p.k.saturating_mul(p.n);

@@ -2,13 +2,13 @@
 
 use std::mem::MaybeUninit;
 
-use super::close::is_close;
+use super::cost::is_close;
 use super::epilogue::{BUFFER, Done, Rest, descend_biases, split};
-use super::gemm::{Columns, Epilogue, Product};
 use super::pack::Operand;
+use super::product::{Epilogue, Product};
 use super::shapes::kernel;
 use super::stack::{Cover, Stack};
-use super::tile::{Finish, PANEL, Start, Tile};
+use super::tile::{Columns, Finish, PANEL, Start, Tile};
 use super::update::update_rows;
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Core, Simd};

@@ -7,7 +7,6 @@
 //! element is one chain of fused multiply-adds over ascending p, from `start`: tile shape and vector width cannot change a
 //! bit.
 
-use super::gemm::Columns;
 use super::pack::Operand;
 use super::update::Plain;
 use crate::simd::Simd;
@@ -43,6 +42,22 @@ pub(super) enum Finish<'a> {
     /// `c - rate * (scale * x)`: C holds weights, and x is their gradient. (Behind a reference: two small values side by side
     /// would be copied as one vector, which waits until both have been written to L1.)
     Descend(&'a Plain),
+}
+
+/// Columns of B as a tile reads them; see the contract above.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    pub ptr: *const f32,
+    pub k: isize,
+    pub panel: isize,
+}
+
+impl Columns {
+    /// Column `j` of the first row.
+    #[inline(always)]
+    pub(super) fn at(self, j: usize) -> *const f32 {
+        self.ptr.wrapping_offset((j / PANEL) as isize * self.panel).wrapping_add(j % PANEL)
+    }
 }
 
 /// `weight + negative_rate * (scale * x)`.

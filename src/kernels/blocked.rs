@@ -1,16 +1,13 @@
-//! The product on one thread: blocks over k and n, row panels over m, tiles over both.
+//! A product in blocks over k and n, and row panels over m: those of B and A that are read again and again lie in caches, and some are
+//! copied.
 //!
 //! Blocking over k continues each chain from C, so no block size can change a bit.
 
-use super::activation::Activation;
-use super::close::run_close;
 use super::pack::{Operand, copied_stride, copy_a, pack_b, packed_len};
+use super::product::{Epilogue, Product, Rhs};
 use super::scratch::{self, Use};
-use super::short::{Turning, one_tile};
-use super::stream::Streaming;
 use super::sweep::{Block, along_rows};
 use super::tile::{PANEL, Start};
-use super::update::{Places, Plain, Rule, Scaling};
 use crate::buffer::{LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
 
@@ -48,180 +45,19 @@ const COPY_A_STRIDE: usize = 512;
 /// Columns of C from which it pays.
 const COPY_A_COLS: usize = 128;
 
-/// B, in place or in panels.
-#[derive(Clone, Copy)]
-pub(super) enum Rhs {
-    Plain(Operand),
-    /// Panels made by `pack_b` for all k rows and n columns; the first column is a multiple of [`PANEL`].
-    Packed(*const f32),
-}
-
-/// `C = activation(start + alpha A B)` behind pointers.
-#[derive(Clone, Copy)]
-pub(super) struct Product<'a> {
-    pub m: usize,
-    pub n: usize,
-    pub k: usize,
-    pub alpha: f32,
-    pub a: Operand,
-    pub b: Rhs,
-    pub c_row: isize, // As in an `Operand`.
-    pub c: *mut f32,
-    pub c_col: isize,
-    pub start: Start,
-    pub epilogue: Epilogue<'a>,
-    /// Elements from where the epilogue's pointers stand to this product's element (0, 0).
-    pub offset: isize,
-    /// Whether the first row of this product is the first of the whole.
-    pub first_row: bool,
-    /// Whether it is a part: others may have written next to it, and what lies like C may be in their caches.
-    pub is_part: bool,
-}
-
-/// What is done to each tile of C when its chains are finished, while it is in registers or in L1. All pointers stand
-/// for matrices that lie like C.
-#[derive(Clone, Copy)]
-pub(super) enum Epilogue<'a> {
-    /// `C = activation(C)`; `before` receives what C was before it, unless it is null.
-    Activate { activation: Activation, before: *mut f32 },
-    /// C is multiplied by the derivative of the activation at what was saved of it.
-    Derivative { activation: Activation, saved: *const f32 },
-    /// C is the gradient of the weights: they are updated, and C is not stored.
-    Descend(&'a Descent<'a>),
-}
-
-/// The update that a gradient is used for; and the gradients of the biases, the sums of B over its rows.
-pub(super) struct Descent<'a> {
-    pub rule: &'a Rule,
-    pub scaling: &'a Scaling,
-    /// The same, if the update is a plain one.
-    pub plain: Option<Plain>,
-    pub weights: Places,
-    pub biases: Places,
-}
-
-// SAFETY: the pointers stand for operands that the caller of the product lends it for as long as it runs; the threads
-// that share a `Product` write disjoint parts of C.
-unsafe impl Send for Product<'_> {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Product<'_> {}
-
-impl Product<'_> {
-    /// The product of the transposes, which has the same chains: the factors of a product may change places. Only for a B
-    /// that is not packed.
-    #[inline(always)]
-    pub(super) fn swapped(&self, b: Operand) -> Self {
-        Product {
-            m: self.n,
-            n: self.m,
-            a: b.t(),
-            b: Rhs::Plain(self.a.t()),
-            c_row: self.c_col,
-            c_col: self.c_row,
-            start: match self.start {
-                Start::Bias(bias) => Start::BiasRows(bias),
-                other => other,
-            },
-            ..*self
-        }
-    }
-
-    /// The part for `m` rows from `row` on and `n` columns from `col` on; a packed B can be read on only from a multiple of
-    /// [`PANEL`].
-    pub(super) fn part(self, (row, m): (usize, usize), (col, n): (usize, usize)) -> Self {
-        let b = match self.b {
-            Rhs::Plain(b) => Rhs::Plain(b.at(0, col)),
-            Rhs::Packed(b) => Rhs::Packed(b.wrapping_add(col * self.k)),
-        };
-        let start = match self.start {
-            Start::Bias(bias) => Start::Bias(bias.wrapping_add(col)),
-            Start::BiasRows(bias) => Start::BiasRows(bias.wrapping_add(row)),
-            other => other,
-        };
-        let c = self.c.wrapping_offset(row as isize * self.c_row + col as isize * self.c_col);
-        let offset = self.offset + row as isize * self.c_row + col as isize * self.c_col;
-        let first_row = self.first_row && row == 0;
-        Product { m, n, a: self.a.at(row, 0), b, c, start, offset, first_row, is_part: true, ..self }
-    }
-}
-
-/// The product on the calling thread.
-///
-/// # Safety
-/// The operands of the product are valid for its dimensions, and C overlaps neither A nor B.
-pub(super) struct Serial<'a>(pub &'a Product<'a>);
-
-impl Body for Serial<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        let p = self.0;
-        // SAFETY: the contract of `Serial` is that of `one_tile`.
-        if unsafe { one_tile(s, p) } {
-            return;
-        }
-        // Most products are none of these: they need not be read by way of a pointer to what they might have become.
-        if let (Rhs::Plain(b), true) = (p.b, p.is_swapped::<S>()) {
-            let swapped = &p.swapped(b);
-            return run_fitting(s, swapped.n, Oriented(swapped));
-        }
-        if let Some((whole, tail)) = p.without_tail::<S>() {
-            if !run_close::<S, false>(s, &whole) {
-                s.run_outlined(Oriented(&whole));
-            }
-            return s.run_outlined(Oriented(&tail));
-        }
-        if is_half::<S>(p.n) {
-            s.half().run_outlined(Oriented(p));
-        } else {
-            Oriented(p).call(s);
-        }
-    }
-}
-
-/// Whether so many columns fit into half a vector.
+/// Computes a product whose operands have their roles: in one block, if nothing is copied.
 #[inline(always)]
-pub(super) fn is_half<S: Simd>(n: usize) -> bool {
-    n <= S::Half::LANES && S::Half::LANES < S::LANES
-}
-
-/// Runs what has so many columns, with half vectors if they fit into one.
-#[inline(always)]
-pub(super) fn run_fitting<S: Simd>(s: S, n: usize, body: impl Body<Out = ()>) {
-    if is_half::<S>(n) {
-        s.half().run_outlined(body);
+pub(super) fn in_blocks<S: Simd>(s: S, p: &Product) {
+    let plan = Plan::new::<S>(p);
+    if !(plan.pack_b || plan.copy_a)
+        && p.m <= plan.m_most
+        && p.k <= plan.k_block
+        && p.m.saturating_mul(p.k) <= A_BLOCK
+    {
+        let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), *p);
+        Block { p, a, b, i0: 0, j0: 0, m, n, k, start, last: true }.tiles(s);
     } else {
-        s.run_outlined(body);
-    }
-}
-
-/// A product whose operands have their roles.
-struct Oriented<'a>(&'a Product<'a>);
-
-impl Body for Oriented<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn call<S: Simd>(self, s: S) {
-        let p = self.0;
-        if let Some(streaming) = Streaming::of::<S>(p) {
-            return streaming.run(s);
-        }
-        if let Some(turning) = Turning::of::<S>(p) {
-            return s.run_outlined(turning);
-        }
-        let plan = Plan::new::<S>(p);
-        if !(plan.pack_b || plan.copy_a)
-            && p.m <= plan.m_most
-            && p.k <= plan.k_block
-            && p.m.saturating_mul(p.k) <= A_BLOCK
-        {
-            let (a, b, Product { m, n, k, start, .. }) = (p.a, p.b.columns(p.k, 0, 0), *p);
-            Block { p, a, b, i0: 0, j0: 0, m, n, k, start, last: true }.tiles(s);
-        } else {
-            s.run_outlined(Blocked(p, plan));
-        }
+        s.run_outlined(Blocked(p, plan));
     }
 }
 
@@ -384,44 +220,4 @@ fn balanced(len: usize, most: usize, unit: usize) -> usize {
         return len.next_multiple_of(unit).max(unit);
     }
     len.div_ceil(len.div_ceil(most)).next_multiple_of(unit)
-}
-
-/// Columns of B as a tile reads them; see the contract of [`Tile`](super::tile::Tile).
-#[derive(Clone, Copy)]
-pub(super) struct Columns {
-    pub ptr: *const f32,
-    pub k: isize,
-    pub panel: isize,
-}
-
-impl Columns {
-    /// Column `j` of the first row.
-    #[inline(always)]
-    pub(super) fn at(self, j: usize) -> *const f32 {
-        self.ptr.wrapping_offset((j / PANEL) as isize * self.panel).wrapping_add(j % PANEL)
-    }
-}
-
-impl Rhs {
-    /// The columns from row `k0` and column `j0` on (a multiple of [`PANEL`]), of a B of `k` rows.
-    #[inline(always)]
-    pub(super) fn columns(self, k: usize, k0: usize, j0: usize) -> Columns {
-        match self {
-            Rhs::Plain(b) => Columns { ptr: b.at(k0, j0).ptr, k: b.row, panel: PANEL as isize },
-            Rhs::Packed(b) => Columns {
-                ptr: b.wrapping_add(j0 * k + k0 * PANEL),
-                k: PANEL as isize,
-                panel: (PANEL * k) as isize,
-            },
-        }
-    }
-
-    /// The columns from `j` on, of a B of `k` rows, as an operand; of a packed one, as far as they lie in the same panel.
-    #[inline(always)]
-    pub(super) fn operand(self, k: usize, j: usize) -> Operand {
-        match self {
-            Rhs::Plain(b) => b.at(0, j),
-            Rhs::Packed(_) => Operand { ptr: self.columns(k, 0, 0).at(j), row: PANEL as isize, col: 1 },
-        }
-    }
 }

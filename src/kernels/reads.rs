@@ -91,6 +91,9 @@ unsafe fn by_rows<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(
         if fours && left >= MANY {
             left = by_fours(chains, left, &mut c_next, c_later);
         }
+        if t.b_soon == 0 {
+            return chains.steps(left);
+        }
         for _ in 0..left {
             ask_for_b(chains);
             chains.step();

@@ -252,8 +252,8 @@ impl<K: Kind> Body for Sweep<'_, K> {
 
 /// What the tiles of a block ask for before they, or the next, need it.
 struct Ahead {
-    /// Anything: the operands do not lie in L1.
-    any: bool,
+    /// Rows of the next tile of C.
+    c: bool,
     /// B does not stay in L2.
     beyond_l2: bool,
     /// Nor does it come faster than it is asked for.
@@ -266,14 +266,17 @@ impl Ahead {
     #[inline(always)]
     fn of<S: Simd>(block: &Block) -> Ahead {
         if is_close((block.m, block.n, block.k)) {
-            return Ahead { any: false, beyond_l2: false, from_memory: false, soon: 0 };
+            return Ahead { c: false, beyond_l2: false, from_memory: false, soon: 0 };
         }
         let (core, p) = (Core::current(), block.p);
         // One that fills L2 does not stay in it.
         let beyond_l2 = p.k.saturating_mul(p.n) >= core.l2;
         // Rows lie as far apart as those of the whole B, of which this may be a part.
         let far = S::LANES == LINE && p.k.saturating_mul(block.b.k.unsigned_abs()) >= MEMORY;
-        Ahead { any: true, beyond_l2, from_memory: beyond_l2 && far, soon: core.ahead }
+        // What is not far beyond L2 comes in time by itself where it is foreseen, unless it is read: weights to be updated.
+        let updates = matches!(p.epilogue, Epilogue::Descend(_));
+        let c = updates || !core.foresees() || p.m.saturating_mul(p.n) >= 2 * core.l2;
+        Ahead { c, beyond_l2, from_memory: beyond_l2 && far, soon: core.ahead }
     }
 
     /// Shares out the rows of the next columns of B among the tiles of a stack, so many to each.
@@ -286,7 +289,7 @@ impl Ahead {
             _ => 0,
         };
         debug_assert!(turns == 0 || low + share + turns * (tiles - 1) <= k);
-        tile.c_ahead = if self.any { low } else { 0 };
+        tile.c_ahead = if self.c { low } else { 0 };
         (tile.b_ahead, tile.b_turns, tile.b_every) = (share - turns, turns, tiles);
         share
     }

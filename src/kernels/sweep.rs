@@ -151,11 +151,11 @@ impl<K: Kind> Body for Sweep<'_, K> {
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         let b_in_place = block.b.panel == PANEL as isize;
         let cover = Cover::of::<S>((block.m, block.n, block.k), block.a.row, b_in_place);
-        let ahead = Ahead::of::<S>(block);
+        let asks = Asks::of::<S>(block);
         let gradients = Gradients::of::<S, K>(block, finish);
         let mut tile = Tile {
             c_next_row: p.c_row,
-            b_soon: if block.k >= SOON { ahead.soon * block.b.k } else { 0 },
+            b_soon: if block.k >= SOON { asks.soon * block.b.k } else { 0 },
             ..Tile::alone(block.a, block.k, block.b, (buffer, p.c_row, 0), block.start, finish)
         };
         // The first column whose gradients wait.
@@ -166,7 +166,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
             let stack = cover.stack::<S>(left);
             let Stack { tiles, low, higher, .. } = stack;
             let width = stack.vectors * S::LANES;
-            let share = ahead.share(block.k, stack, &mut tile);
+            let share = asks.share(block.k, stack, &mut tile);
             tile.cols = width.min(left);
             let (vectors, full) = stack.columns::<S>(left);
             let low_kernel = kernel::<S>(low, vectors, full);
@@ -251,7 +251,7 @@ impl<K: Kind> Body for Sweep<'_, K> {
 }
 
 /// What the tiles of a block ask for before they, or the next, need it.
-struct Ahead {
+struct Asks {
     /// Rows of the next tile of C.
     c: bool,
     /// B does not stay in L2.
@@ -262,11 +262,11 @@ struct Ahead {
     soon: isize,
 }
 
-impl Ahead {
+impl Asks {
     #[inline(always)]
-    fn of<S: Simd>(block: &Block) -> Ahead {
+    fn of<S: Simd>(block: &Block) -> Asks {
         if is_close((block.m, block.n, block.k)) {
-            return Ahead { c: false, beyond_l2: false, from_memory: false, soon: 0 };
+            return Asks { c: false, beyond_l2: false, from_memory: false, soon: 0 };
         }
         let (core, p) = (Core::current(), block.p);
         // One that fills L2 does not stay in it.
@@ -276,7 +276,7 @@ impl Ahead {
         // What is not far beyond L2 comes in time by itself where it is foreseen, unless it is read: weights to be updated.
         let updates = matches!(p.epilogue, Epilogue::Descend(_));
         let c = updates || !core.foresees() || p.m.saturating_mul(p.n) >= 2 * core.l2;
-        Ahead { c, beyond_l2, from_memory: beyond_l2 && far, soon: core.ahead }
+        Asks { c, beyond_l2, from_memory: beyond_l2 && far, soon: core.ahead }
     }
 
     /// Shares out the rows of the next columns of B among the tiles of a stack, so many to each.

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use percycle::{Activation, Matrix, linear, matmul};
 use percycle_peers::nets::{Net, TIMED_RATE};
 use percycle_peers::ours::prepare;
 use percycle_peers::problem::Problem;
@@ -49,6 +50,8 @@ enum Loops {
     Ways,
     /// Parts of it, of which the slowest counts.
     Parts,
+    /// Parts of it, one after the other.
+    Sum,
 }
 
 /// What the share is of, how much was asked for, and what the loops are.
@@ -83,7 +86,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     step(s, args)
 }
 
-/// A step: the tiles of its products, which are written, and its softmax.
+/// A step: the tiles of its products, which are written, and its softmax; and what it would take if each of its products ran as it does when
+/// it is called again and again, on operands of its own.
 fn step(s: Avx512, args: &Args) -> Result<(), Failure> {
     let net = Net::given("128-64-64-64,relu,1024,cross-entropy,sgd")?;
     let mut step = prepare(&net, TIMED_RATE)?;
@@ -108,7 +112,45 @@ fn step(s: Avx512, args: &Args) -> Result<(), Failure> {
     });
     loops.times = net.flops() / done;
     show(args, &net.to_string(), net.flops(), (Of::Peak, Some(95.0), Loops::Parts), ours, vec![loops]);
+
+    let mut step = prepare(&net, TIMED_RATE)?;
+    let ours: Contender = Box::new(move || {
+        step();
+    });
+    let (mut logits, samples) = (vec![0.5; net.batch() * 64], vec![0.5; net.batch() * net.units[0]]);
+    let mut loops = Vec::new();
+    for (layer, of) in net.units.windows(2).enumerate() {
+        let (batch, input, output) = (net.batch(), of[0], of[1]);
+        let (last, bias) = (layer + 2 == net.units.len(), vec![0.5; output]);
+        loops.push(alone([(batch, input), (input, output), (batch, output)], move |[x, w, y]| {
+            let activation = if last { Activation::Identity } else { Activation::Relu };
+            linear(x.view(), w.view(), Some(&bias), activation, y.view_mut())
+        })?);
+        loops.push(alone([(batch, input), (batch, output), (input, output)], |[x, delta, gradient]| {
+            matmul(x.view().t(), delta.view(), gradient.view_mut())
+        })?);
+        if layer > 0 {
+            loops.push(alone([(batch, output), (input, output), (batch, input)], |[delta, w, below]| {
+                matmul(delta.view(), w.view().t(), below.view_mut())
+            })?);
+        }
+    }
+    loops.push(Loop::new("", || s.softmax(&mut logits)));
+    let name = "each product alone, operands in L2; softmax of its outputs; samples read once";
+    loops.push(Loop::new(name, || s.read(&samples)));
+    show(args, &net.to_string(), net.flops(), (Of::Peak, Some(95.0), Loops::Sum), ours, loops);
     Ok(())
+}
+
+/// A product of percycle on operands of its own, of these shapes, the last of which is written.
+fn alone<'a>(
+    shapes: [(usize, usize); 3],
+    product: impl Fn(&mut [Matrix; 3]) -> percycle::Result<()> + 'a,
+) -> Result<Loop<'a>, Failure> {
+    let made = shapes.map(|(rows, cols)| Matrix::from_vec(rows, cols, vec![0.5; rows * cols]));
+    let [a, b, c] = made;
+    let mut operands = [a?, b?, c?];
+    Ok(Loop::new("", move || product(&mut operands).expect("the shapes fit")))
 }
 
 /// Few rows beside a B from L2 or L3, in many orders.
@@ -193,10 +235,10 @@ fn problem(shape: &str) -> Result<Problem, Failure> {
 }
 
 fn product(args: &Args, shape: &str, problem: &Problem, how: How, loops: Vec<Loop>) -> Result<(), Failure> {
-    let mut c = percycle::Matrix::zeros(problem.m, problem.n);
+    let mut c = Matrix::zeros(problem.m, problem.n);
     let ours: Contender = Box::new(|| {
         let (a, b) = (problem.view_a().expect("A is whole"), problem.view_b().expect("B is whole"));
-        percycle::matmul(a, b, c.view_mut()).expect("the shapes fit");
+        matmul(a, b, c.view_mut()).expect("the shapes fit");
     });
     show(args, shape, shape.parse::<Shape>()?.flops(), how, ours, loops);
     Ok(())
@@ -226,7 +268,10 @@ fn show(args: &Args, what: &str, flops: f64, (of, asked, are): How, ours: Conten
     let of = if of == Of::Peak { "peak" } else { "read" };
     let asked = asked.map_or(String::new(), |asked| format!("{asked:.0}"));
     print!("{what:50}{of:>6}{asked:>7}{:>10.1}", share(0, 1.0));
+    // One after the other, as long as all of them take together.
+    let sum = |(before, _): (f64, _), (share, name)| (1.0 / (1.0 / before + 1.0 / share), name);
     let roof = match are {
+        Loops::Sum => loops.reduce(sum),
         Loops::Ways => loops.max_by(|one, other| one.0.total_cmp(&other.0)),
         Loops::Parts => loops.min_by(|one, other| one.0.total_cmp(&other.0)),
     };

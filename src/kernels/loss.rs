@@ -250,17 +250,27 @@ fn softmax_by_columns<S: Simd, const G: usize>(
         }
     }
     for (block, j) in columns.chunks_mut(S::LANES).zip((0..n).step_by(S::LANES)) {
-        for e in &mut *block {
-            for g in 0..G {
-                e[g] = s.div(e[g], sums[g]);
-            }
-        }
         for (g, probabilities) in probabilities.chunks_mut(group).enumerate() {
-            let shape = (block.len(), probabilities.len() / n);
+            let (shape, from) = ((block.len(), probabilities.len() / n), block.as_mut_ptr().cast::<S::V>());
             // SAFETY: so many vectors are there, and each has as many lanes as there are rows of `n` values to write.
             unsafe {
-                let from = block.as_ptr().cast::<S::V>().add(g).cast();
-                s.transpose(shape, from, row, probabilities[j..].as_mut_ptr(), n as isize);
+                let (from, to) = (from.add(g).cast::<f32>(), probabilities[j..].as_mut_ptr());
+                if const { S::LANES == 16 } && shape == (16, 16) {
+                    // Divided when they are rows, where they need not be written to be turned.
+                    let sums = lanes(s, sums[g]);
+                    for first in [0, 8] {
+                        let rows = s.eight_columns(from.add(first), row);
+                        for (r, e) in (first..).zip(rows) {
+                            s.store(to.add(r * n), s.div(e, s.splat(sums[r])));
+                        }
+                    }
+                } else {
+                    for column in 0..shape.0 as isize {
+                        let e = from.wrapping_offset(column * row);
+                        s.store(e, s.div(s.load(e), sums[g]));
+                    }
+                    s.transpose(shape, from, row, to, n as isize);
+                }
             }
         }
     }

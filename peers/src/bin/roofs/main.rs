@@ -86,14 +86,24 @@ fn run(args: &Args) -> Result<(), Failure> {
     step(s, args)
 }
 
-/// A step: the tiles of its products, which are written, and its softmax; and what it would take if each of its products ran as it does when
-/// it is called again and again, on operands of its own.
+/// The step that lies furthest below what was asked for.
 fn step(s: Avx512, args: &Args) -> Result<(), Failure> {
     let net = Net::given("128-64-64-64,relu,1024,cross-entropy,sgd")?;
-    let mut step = prepare(&net, TIMED_RATE)?;
-    let ours: Contender = Box::new(move || {
-        step();
-    });
+    let logits = vec![0.5; net.batch() * 64];
+    for (are, loops) in
+        [(Loops::Parts, vec![registers(s, &net, logits.clone())]), (Loops::Sum, one_by_one(s, &net, logits)?)]
+    {
+        let mut step = prepare(&net, TIMED_RATE)?;
+        let ours: Contender = Box::new(move || {
+            step();
+        });
+        show(args, &net.to_string(), net.flops(), (Of::Peak, Some(95.0), are), ours, loops);
+    }
+    Ok(())
+}
+
+/// The tiles of a step's products, which are written, and its softmax.
+fn registers(s: Avx512, net: &Net, mut logits: Vec<f32>) -> Loop<'static> {
     let mut products = Vec::new();
     for (layer, of) in net.units.windows(2).enumerate() {
         let (input, output) = (of[0], of[1]);
@@ -103,21 +113,19 @@ fn step(s: Avx512, args: &Args) -> Result<(), Failure> {
     // Rows that fill no tile are left out, and made up for.
     let done: f64 = products.iter().map(|&(m, n, k)| (2 * (m / TILE * TILE) * n * k) as f64).sum();
     let mut written: Vec<_> = products.into_iter().map(|(m, n, k)| (vec![0.5; m * n], n, k)).collect();
-    let mut logits = vec![0.5; net.batch() * 64];
-    let mut loops = Loop::new("multiply-adds in registers, C written; softmax of its outputs", || {
+    let mut loops = Loop::new("multiply-adds in registers, C written; softmax of its outputs", move || {
         for (c, n, k) in &mut written {
             s.tiles(c, *n, *k);
         }
         s.softmax(&mut logits);
     });
     loops.times = net.flops() / done;
-    show(args, &net.to_string(), net.flops(), (Of::Peak, Some(95.0), Loops::Parts), ours, vec![loops]);
+    loops
+}
 
-    let mut step = prepare(&net, TIMED_RATE)?;
-    let ours: Contender = Box::new(move || {
-        step();
-    });
-    let (mut logits, samples) = (vec![0.5; net.batch() * 64], vec![0.5; net.batch() * net.units[0]]);
+/// What a step would take if each of its products ran as it does when it is called again and again, on operands of its own.
+fn one_by_one(s: Avx512, net: &Net, mut logits: Vec<f32>) -> Result<Vec<Loop<'static>>, Failure> {
+    let samples = vec![0.5; net.batch() * net.units[0]];
     let mut loops = Vec::new();
     for (layer, of) in net.units.windows(2).enumerate() {
         let (batch, input, output) = (net.batch(), of[0], of[1]);
@@ -135,20 +143,18 @@ fn step(s: Avx512, args: &Args) -> Result<(), Failure> {
             })?);
         }
     }
-    loops.push(Loop::new("", || s.softmax(&mut logits)));
+    loops.push(Loop::new("", move || s.softmax(&mut logits)));
     let name = "each product alone, operands in L2; softmax of its outputs; samples read once";
-    loops.push(Loop::new(name, || s.read(&samples)));
-    show(args, &net.to_string(), net.flops(), (Of::Peak, Some(95.0), Loops::Sum), ours, loops);
-    Ok(())
+    loops.push(Loop::new(name, move || s.read(&samples)));
+    Ok(loops)
 }
 
 /// A product of percycle on operands of its own, of these shapes, the last of which is written.
-fn alone<'a>(
+fn alone(
     shapes: [(usize, usize); 3],
-    product: impl Fn(&mut [Matrix; 3]) -> percycle::Result<()> + 'a,
-) -> Result<Loop<'a>, Failure> {
-    let made = shapes.map(|(rows, cols)| Matrix::from_vec(rows, cols, vec![0.5; rows * cols]));
-    let [a, b, c] = made;
+    product: impl Fn(&mut [Matrix; 3]) -> percycle::Result<()> + 'static,
+) -> Result<Loop<'static>, Failure> {
+    let [a, b, c] = shapes.map(|(rows, cols)| Matrix::from_vec(rows, cols, vec![0.5; rows * cols]));
     let mut operands = [a?, b?, c?];
     Ok(Loop::new("", move || product(&mut operands).expect("the shapes fit")))
 }

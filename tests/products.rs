@@ -357,6 +357,20 @@ fn few_rows_or_columns() {
     }
 }
 
+/// Few rows beside few columns that lie one after the other: they are transposed piece by piece, and the chains go on with each.
+#[test]
+fn few_rows_and_columns() {
+    let mut numbers = Numbers::new(17);
+    for few in 1..=8 {
+        for many in 1..=8 {
+            for k in [64, 65, 130] {
+                starts_and_activations(&mut numbers, (few, many, k), [0, 1, 0]);
+            }
+        }
+        starts_and_activations(&mut numbers, (few, 7, 130), [1, 1, 2]);
+    }
+}
+
 /// Columns beyond the last whole vector: few enough of them are a product of their own, with the factors exchanged.
 #[test]
 fn columns_beyond_whole_vectors() {

@@ -131,7 +131,6 @@ unsafe fn block<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>
     from: [*const f32; NV],
     first: usize,
 ) {
-    let (s, b_panel) = (chains.s, chains.tile.b_panel);
     // SAFETY: the caller's.
     unsafe {
         if const { FOURS == 2 && S::LANES == LINE } {
@@ -145,18 +144,40 @@ unsafe fn block<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>
                 eight_steps(chains, [from[2]], 2, first);
             }
         } else {
-            for j in 0..NV {
-                for four in 0..FOURS {
-                    let columns = s.columns(from[j].wrapping_add(4 * four), b_panel);
-                    for p in 0..4 {
-                        if 4 * four + p >= first {
-                            each_row!(i, {
-                                chains.acc[i][j] =
-                                    s.fma(chains.a(i, 4 * four + p), columns[p], chains.acc[i][j]);
-                            });
-                        }
-                    }
-                }
+            // Two loops: the compiler unrolls one of four vectors too late to keep the sums in registers.
+            for j in 0..NV.min(2) {
+                by_fours(chains, from[j], j, first);
+            }
+            for j in 2..NV {
+                by_fours(chains, from[j], j, first);
+            }
+        }
+    }
+}
+
+/// The same of vector `j`, four steps after the other.
+///
+/// # Safety
+/// As for [`block`].
+#[allow(clippy::needless_range_loop, reason = "loops over constant bounds are unrolled")]
+#[inline(always)]
+unsafe fn by_fours<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>(
+    chains: &mut Chains<'_, S, InRegisters<FOURS>, ROWS, NV>,
+    from: *const f32,
+    j: usize,
+    first: usize,
+) {
+    let (s, b_panel) = (chains.s, chains.tile.b_panel);
+    for four in 0..FOURS {
+        // SAFETY: these columns exist for these steps.
+        let columns = unsafe { s.columns(from.wrapping_add(4 * four), b_panel) };
+        for p in 0..4 {
+            if 4 * four + p >= first {
+                each_row!(i, {
+                    // SAFETY: the caller's.
+                    let a = unsafe { chains.a(i, 4 * four + p) };
+                    chains.acc[i][j] = s.fma(a, columns[p], chains.acc[i][j]);
+                });
             }
         }
     }

@@ -5,10 +5,10 @@ use std::mem::MaybeUninit;
 use super::cost::is_close;
 use super::epilogue::{Done, Rest, descend_biases, split};
 use super::pack::{Operand, transpose};
-use super::product::{Product, Rhs};
+use super::product::{Epilogue, Product, Rhs};
 use super::shapes::{Kernel, kernel};
 use super::stack::rows_for;
-use super::tile::{Columns, Finish, PANEL, Tile};
+use super::tile::{Columns, Finish, PANEL, Start, Tile};
 use crate::buffer::{CacheLine, LINE};
 use crate::simd::{Body, Simd};
 
@@ -29,7 +29,11 @@ pub(super) unsafe fn one_tile<S: Simd>(s: S, p: &Product) -> bool {
     }
     match way {
         // SAFETY: the caller's; C is one tile.
-        OneTile::InPlace => unsafe { whole(s, p, p.b.columns(p.k, 0, 0), finish, rest) },
+        OneTile::InPlace => unsafe {
+            let b = p.b.columns(p.k, 0, 0);
+            steps(s, p, (0, p.k), b, finish);
+            finished(s, p, b, rest);
+        },
         OneTile::Turned(b) if p.n <= S::Half::LANES && p.m <= rows_for::<S::Half>(p.n, p.a.row) => {
             s.half().run_outlined(Turned { p, b, finish, rest });
         }
@@ -69,12 +73,19 @@ impl OneTile {
         }
         if p.in_place(b) {
             Some(OneTile::InPlace)
-        } else if b.row == 1 && p.k <= TURNED {
+        } else if b.row == 1 && (p.k <= TURNED || in_pieces(p)) {
             Some(OneTile::Turned(b))
         } else {
             None
         }
     }
+}
+
+/// Whether more steps than [`TURNED`] are transposed as well, piece by piece: of so few columns, kernels that turn them on the way have most
+/// lanes for nothing. (The one for five rows is as fast, and five columns become its rows. Gradients cannot be gone on with: C holds weights.)
+#[inline(always)]
+fn in_pieces(p: &Product) -> bool {
+    p.m < 8 && p.n <= 8 && p.m.min(p.n) != 5 && !matches!(p.epilogue, Epilogue::Descend(_))
 }
 
 /// A product of one tile whose B is transposed.
@@ -93,30 +104,50 @@ impl Body for Turned<'_> {
         let Turned { p, b, finish, rest } = self;
         let mut buffer = MaybeUninit::<[CacheLine; TURNED * PANEL / LINE]>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
-        // SAFETY: B is readable for n columns and k rows; the buffer holds TURNED rows of PANEL, which a tile is not wider
-        // than. Of each row the first n are written, and no kernel reads more.
-        unsafe {
-            transpose(s, b.t(), (p.n, p.k), buffer, (PANEL as isize, 1));
-            whole(s, p, Rhs::Packed(buffer).columns(p.k, 0, 0), finish, rest);
+        let mut done = 0;
+        loop {
+            let k = TURNED.min(p.k - done);
+            let turned = Rhs::Packed(buffer).columns(k, 0, 0);
+            let last = done + k == p.k;
+            // SAFETY: B is readable for n columns and these k rows; the buffer holds TURNED rows of PANEL, which a tile is not wider
+            // than. Of each row the first n are written, and no kernel reads more.
+            unsafe {
+                transpose(s, b.at(done, 0).t(), (p.n, k), buffer, (PANEL as isize, 1));
+                steps(s, p, (done, k), turned, if last { finish } else { Finish::Keep });
+                if last {
+                    return finished(s, p, turned, rest);
+                }
+            }
+            done += k;
         }
     }
 }
 
-/// A product of which all of C is one tile.
+/// So many steps of k, after those that are done, of a product of which all of C is one tile.
 ///
 /// # Safety
-/// As for [`one_tile`], with `b` in place of the product's own.
+/// As for [`one_tile`], with those rows of `b` in place of the product's own.
 #[inline(always)]
-unsafe fn whole<S: Simd>(s: S, p: &Product, b: Columns, finish: Finish, rest: Option<Rest>) {
-    let tile = Tile::alone(p.a, p.k, b, (p.c, p.c_row, p.n), p.start, finish);
+unsafe fn steps<S: Simd>(s: S, p: &Product, (done, k): (usize, usize), b: Columns, finish: Finish) {
+    let start = if done > 0 { Start::Scaled(1.0) } else { p.start };
+    let tile = Tile::alone(p.a.at(0, done), k, b, (p.c, p.c_row, p.n), start, finish);
     // SAFETY: the caller's.
-    unsafe { kernel_of_one::<S>(p.m, p.n)(s, &tile) };
+    unsafe { kernel_of_one::<S>(p.m, p.n)(s, &tile) }
+}
+
+/// What is left to do after the kernel.
+///
+/// # Safety
+/// As for [`one_tile`], with `b` in place of the product's own: of all steps, where biases are updated.
+#[inline(always)]
+unsafe fn finished<S: Simd>(s: S, p: &Product, b: Columns, rest: Option<Rest>) {
     match rest {
         None => {}
         Some(Rest::Descend(_)) if !p.first_row => {}
         // SAFETY: B holds the columns of C, and there is a bias for each.
         Some(Rest::Descend(descent)) => unsafe { descend_biases(s, descent, b, (p.k, p.n), p.offset) },
         rest => {
+            let tile = Tile::alone(p.a, p.k, b, (p.c, p.c_row, p.n), p.start, Finish::Keep);
             let done = Done { p, tile: &tile, rows: p.m, c: p.c, offset: p.offset };
             // SAFETY: the kernel has just written the tile, and the epilogue's matrices lie like C.
             unsafe { done.finish(s, rest, false) };

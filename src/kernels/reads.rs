@@ -91,7 +91,8 @@ unsafe fn by_rows<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(
         if fours && left >= MANY {
             left = by_fours(chains, left, &mut c_next, c_later);
         }
-        if t.b_soon == 0 {
+        // (On 16 registers this loop came out with sums on the stack, or moved from register to register: 0.5.)
+        if S::TILE_ROWS > 6 && t.b_soon == 0 {
             return chains.steps(left);
         }
         for _ in 0..left {

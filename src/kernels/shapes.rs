@@ -91,7 +91,7 @@ pub(super) fn run_fitting<S: Simd>(s: S, n: usize, body: impl Body<Out = ()>) {
 /// exchanging the factors or packing B costs less.
 #[inline(always)]
 pub(super) const fn turned_rows<S: Simd>() -> usize {
-    if S::TILE_ROWS <= 6 { 6 } else { 12 }
+    if S::TILE_ROWS <= 6 { 5 } else { 12 }
 }
 
 /// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its columns, of which not all need
@@ -107,7 +107,7 @@ pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
         };
     }
     if const { S::TILE_ROWS <= 6 } {
-        by_rows!(two: 1 2 3 4; one: 5 6)
+        by_rows!(two: 1 2 3 4; one: 5)
     } else {
         by_rows!(two: ; one: 1 2 3 4 5 6 7 8 9 10 11 12)
     }

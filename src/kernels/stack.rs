@@ -60,6 +60,7 @@ impl Cover {
     pub(super) fn stack<S: Simd>(&self, n: usize) -> Stack {
         match self.three {
             Some(three) if takes_three::<S>(n) => three,
+            _ if self.stack.lacks_room_for_masks::<S>(n) => Stack { vectors: 2, ..self.stack },
             _ => self.stack,
         }
     }
@@ -88,6 +89,15 @@ impl Stack {
         }
         let vectors = n.div_ceil(S::LANES).next_power_of_two();
         (vectors, n == vectors * S::LANES)
+    }
+
+    /// Whether the sums of three rows of four vectors, of which `n` columns do not fill the last, leave no registers for masks: with 16
+    /// of them, two whole vectors and then the others take a third less time.
+    #[inline(always)]
+    fn lacks_room_for_masks<S: Simd>(&self, n: usize) -> bool {
+        let sums = self.vectors * (self.low + usize::from(self.higher > 0));
+        let masked = n > 2 * S::LANES && n < 4 * S::LANES;
+        S::TILE_ROWS <= 6 && self.vectors == 4 && sums == 2 * S::TILE_ROWS && masked
     }
 
     /// Of `m` rows, in tiles of up to `most`.

@@ -41,8 +41,8 @@ impl Reads for Transposing {
             let steps = S::LANES.min(t.k - at);
             for j in 0..NV {
                 let cols = t.cols.saturating_sub(j * S::LANES).min(S::LANES);
-                // SAFETY: these columns exist for these steps; a block holds LANES rows of up to 16 values.
-                unsafe { s.transpose((cols, steps), from(at, j), t.b_panel, to(at, j), chains.b_k) };
+                // SAFETY: these columns exist for these steps; a block holds LANES rows of whole vectors.
+                unsafe { s.transpose_padded((cols, steps), from(at, j), t.b_panel, to(at, j), chains.b_k) };
             }
             // A whole block is transposed in parts between the multiply-adds of the one before. Those wait for each other:
             // transposed after them, it would be further away than a core looks ahead.

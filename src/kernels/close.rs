@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use super::cost::{is_close, splits_tail, swapping_saves};
 use super::epilogue::split;
 use super::one_tile::{is_one_tile, kernel_of_one};
-use super::pack::{Operand, transpose};
+use super::pack::{Operand, transpose_padded};
 use super::product::{Product, Rhs};
 use super::shapes::{kernel, run_fitting, turned_rows};
 use super::stack::{Cover, Stack};
@@ -122,8 +122,8 @@ impl Body for Turned<'_, '_> {
         let to: *mut f32 = buffer.as_mut_ptr().cast();
         let columns = Operand { ptr: tile.b, row: tile.b_panel, col: 1 };
         let row = n.next_multiple_of(LINE) as isize;
-        // SAFETY: B has these columns, and the buffer a place for each of their values.
-        unsafe { transpose(s, columns, (n, tile.k), to, (row, 1)) };
+        // SAFETY: B has these columns, and the buffer a place for each of their values, by whole lines.
+        unsafe { transpose_padded(s, columns, (n, tile.k), to, row) };
         (tile.b, tile.b_k, tile.b_panel) = (to, row, PANEL as isize);
         if !one_tile(s, m, n, tile) {
             s.run_outlined(Tiles { m, n, tile });

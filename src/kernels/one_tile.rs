@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::cost::is_close;
 use super::epilogue::{Done, Rest, descend_biases, split};
-use super::pack::{Operand, transpose};
+use super::pack::{Operand, transpose_padded};
 use super::product::{Epilogue, Product, Rhs};
 use super::shapes::{Kernel, kernel};
 use super::stack::rows_for;
@@ -110,9 +110,9 @@ impl Body for Turned<'_> {
             let turned = Rhs::Packed(buffer).columns(k, 0, 0);
             let last = done + k == p.k;
             // SAFETY: B is readable for n columns and these k rows; the buffer holds TURNED rows of PANEL, which a tile is not wider
-            // than. Of each row the first n are written, and no kernel reads more.
+            // than. No kernel reads more than the first n of each row.
             unsafe {
-                transpose(s, b.at(done, 0).t(), (p.n, k), buffer, (PANEL as isize, 1));
+                transpose_padded(s, b.at(done, 0).t(), (p.n, k), buffer, PANEL as isize);
                 steps(s, p, (done, k), turned, if last { finish } else { Finish::Keep });
                 if last {
                     return finished(s, p, turned, rest);

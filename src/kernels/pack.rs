@@ -48,7 +48,7 @@ pub(super) unsafe fn pack_b<S: Simd>(s: S, b: Operand, k: usize, n: usize, out: 
         for (panel, out) in out.chunks_exact_mut(k.max(1) * PANEL).enumerate() {
             let (from, cols) = (b.at(0, panel * PANEL).t(), (n - panel * PANEL).min(PANEL));
             // SAFETY: the panel's columns of B are readable, and `out` holds k rows of PANEL values.
-            unsafe { transpose(s, from, (cols, k), out.as_mut_ptr(), (PANEL as isize, 1)) };
+            unsafe { transpose_padded(s, from, (cols, k), out.as_mut_ptr(), PANEL as isize) };
         }
         return;
     }
@@ -115,6 +115,37 @@ impl Body for Pack<'_> {
 pub(super) unsafe fn transpose<S: Simd>(
     s: S,
     from: Operand,
+    shape: (usize, usize),
+    to: *mut f32,
+    strides: (isize, isize),
+) {
+    // SAFETY: the caller's.
+    unsafe { transpose_rows::<S, false>(s, from, shape, to, strides) }
+}
+
+/// Writes `rows` x `cols` of `from` as columns of rows `row` apart, each of which has room for whole vectors: what is written after `rows`
+/// values is not said.
+///
+/// # Safety
+/// The elements of `from` are readable, and so many rows of `to` writable, of `rows` values rounded up to whole vectors.
+#[inline(always)]
+pub(super) unsafe fn transpose_padded<S: Simd>(
+    s: S,
+    from: Operand,
+    shape: (usize, usize),
+    to: *mut f32,
+    row: isize,
+) {
+    // SAFETY: the caller's.
+    unsafe { transpose_rows::<S, true>(s, from, shape, to, (row, 1)) }
+}
+
+/// # Safety
+/// As for [`transpose`] and, if `PADDED`, [`transpose_padded`].
+#[inline(always)]
+unsafe fn transpose_rows<S: Simd, const PADDED: bool>(
+    s: S,
+    from: Operand,
     (rows, cols): (usize, usize),
     to: *mut f32,
     strides: (isize, isize),
@@ -126,8 +157,15 @@ pub(super) unsafe fn transpose<S: Simd>(
             let mut j = 0;
             while j < cols {
                 let block = (S::LANES.min(rows - i), S::LANES.min(cols - j));
+                let (from, row, to) = (from.at(i, j).ptr, from.row, place(i, j));
                 // SAFETY: this block lies inside of what the caller vouches for.
-                unsafe { s.transpose(block, from.at(i, j).ptr, from.row, place(i, j), strides.0) };
+                unsafe {
+                    if PADDED {
+                        s.transpose_padded(block, from, row, to, strides.0);
+                    } else {
+                        s.transpose(block, from, row, to, strides.0);
+                    }
+                }
                 j += S::LANES;
             }
             i += S::LANES;

@@ -95,19 +95,20 @@ pub(super) const fn turned_rows<S: Simd>() -> usize {
 }
 
 /// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its columns, of which not all need
-/// exist.
-pub(super) fn turned_kernel<S: Simd>(rows: usize) -> (Kernel<S>, usize) {
+/// exist: of `n` in all, that is.
+pub(super) fn turned_kernel<S: Simd>(rows: usize, n: usize) -> (Kernel<S>, usize) {
     macro_rules! by_rows {
         (two: $($two:literal)*; one: $($one:literal)+) => {
             match rows {
-                $($two => (tile::<S, Transposing, $two, 2>, 2 * S::LANES),)*
+                // (Four rows of two vectors are worth it between the multiply-adds of a whole block only: they lack registers.)
+                $($two if $two < 4 || n >= 2 * S::LANES => (tile::<S, Transposing, $two, 2>, 2 * S::LANES),)*
                 $($one => (tile::<S, Transposing, $one, 1>, S::LANES),)+
                 _ => unreachable!("no tile of {rows} rows transposes"),
             }
         };
     }
     if const { S::TILE_ROWS <= 6 } {
-        by_rows!(two: 1 2 3 4; one: 5)
+        by_rows!(two: 1 2 3 4; one: 4 5)
     } else {
         by_rows!(two: ; one: 1 2 3 4 5 6 7 8 9 10 11 12)
     }

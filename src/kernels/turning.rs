@@ -84,7 +84,7 @@ impl<'a> Turning<'a> {
                 return (kernel, first, cols);
             }
         }
-        let (kernel, cols) = turned_kernel::<S>(self.rows);
+        let (kernel, cols) = turned_kernel::<S>(self.rows, p.n);
         (kernel, if twice && p.n >= cols { j.min(p.n - cols) } else { j }, cols)
     }
 }

@@ -23,6 +23,33 @@ impl Avx2 {
     pub(super) fn of_avx512(_: Avx512) -> Avx2 {
         Avx2(())
     }
+
+    /// Four values of each of eight rows, by columns. (By `vshufps` alone, of which there are two a cycle where there is one `vunpcklps`:
+    /// measured on Emerald Rapids.)
+    ///
+    /// # Safety
+    /// Four values can be read where each row is.
+    #[inline(always)]
+    unsafe fn four_columns(self, row: impl Fn(usize) -> *const f32) -> [__m256; 4] {
+        let mut r = [self.splat(0.0); 4];
+        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
+        unsafe {
+            for (i, r) in r.iter_mut().enumerate() {
+                let (low, high) = (_mm_loadu_ps(row(i)), _mm_loadu_ps(row(4 + i)));
+                *r = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+            }
+            let even = _mm256_shuffle_ps::<0b10_00_10_00>(r[0], r[1]);
+            let odd = _mm256_shuffle_ps::<0b11_01_11_01>(r[0], r[1]);
+            let even2 = _mm256_shuffle_ps::<0b10_00_10_00>(r[2], r[3]);
+            let odd2 = _mm256_shuffle_ps::<0b11_01_11_01>(r[2], r[3]);
+            [
+                _mm256_shuffle_ps::<0b10_00_10_00>(even, even2),
+                _mm256_shuffle_ps::<0b10_00_10_00>(odd, odd2),
+                _mm256_shuffle_ps::<0b11_01_11_01>(even, even2),
+                _mm256_shuffle_ps::<0b11_01_11_01>(odd, odd2),
+            ]
+        }
+    }
 }
 
 impl Simd for Avx2 {
@@ -167,27 +194,35 @@ impl Simd for Avx2 {
         }
     }
 
-    // By `vshufps` alone, of which there are two a cycle where there is one `vunpcklps` (measured on Emerald Rapids).
+    /// Fewer rows than lanes: the others are the last one again, as to read and to write by masks takes longer than all else.
+    #[inline(always)]
+    unsafe fn transpose_padded(
+        self,
+        (rows, cols): (usize, usize),
+        from: *const f32,
+        from_row: isize,
+        to: *mut f32,
+        to_row: isize,
+    ) {
+        // SAFETY: the caller's; the rows that are read exist, and so do four steps twice.
+        unsafe {
+            if !(1..8).contains(&rows) || cols < 8 {
+                return self.transpose((rows, cols), from, from_row, to, to_row);
+            }
+            for first in [0, 4] {
+                let row =
+                    |i: usize| from.wrapping_offset(i.min(rows - 1) as isize * from_row).wrapping_add(first);
+                for (j, column) in (first as isize..).zip(self.four_columns(row)) {
+                    self.store(to.wrapping_offset(j * to_row), column);
+                }
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn columns(self, from: *const f32, row: isize) -> [__m256; 4] {
-        let mut r = [self.splat(0.0); 4];
-        // SAFETY: `self` proves the instructions; the caller vouches for the memory.
-        unsafe {
-            for (i, r) in (0..).zip(&mut r) {
-                let (low, high) = (from.wrapping_offset(i * row), from.wrapping_offset((4 + i) * row));
-                *r = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high));
-            }
-            let even = _mm256_shuffle_ps::<0b10_00_10_00>(r[0], r[1]);
-            let odd = _mm256_shuffle_ps::<0b11_01_11_01>(r[0], r[1]);
-            let even2 = _mm256_shuffle_ps::<0b10_00_10_00>(r[2], r[3]);
-            let odd2 = _mm256_shuffle_ps::<0b11_01_11_01>(r[2], r[3]);
-            [
-                _mm256_shuffle_ps::<0b10_00_10_00>(even, even2),
-                _mm256_shuffle_ps::<0b10_00_10_00>(odd, odd2),
-                _mm256_shuffle_ps::<0b11_01_11_01>(even, even2),
-                _mm256_shuffle_ps::<0b11_01_11_01>(odd, odd2),
-            ]
-        }
+        // SAFETY: the caller's.
+        unsafe { self.four_columns(|i| from.wrapping_offset(i as isize * row)) }
     }
 
     #[inline(always)]

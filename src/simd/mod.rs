@@ -129,6 +129,23 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// The same, where each row of `to` has room for a whole vector: what its lanes beyond are is not said.
+    ///
+    /// # Safety
+    /// As for [`Simd::transpose`], and `LANES` values can be written to each row of `to`.
+    #[inline(always)]
+    unsafe fn transpose_padded(
+        self,
+        shape: (usize, usize),
+        from: *const f32,
+        from_row: isize,
+        to: *mut f32,
+        to_row: isize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { self.transpose(shape, from, from_row, to, to_row) }
+    }
+
     /// One of the `LANES.div_ceil(2)` parts of [`Simd::transpose`], which are done in ascending order: other work may come
     /// between them. What the first parts leave in `between` is what the others go on from.
     ///

@@ -70,11 +70,16 @@ pub(super) struct Chains<'a, S: Simd, R, const ROWS: usize, const NV: usize> {
 #[allow(clippy::needless_range_loop, reason = "loops over constant bounds are unrolled")]
 impl<'a, S: Simd, R: Reads, const ROWS: usize, const NV: usize> Chains<'a, S, R, ROWS, NV> {
     const GROUPS: usize = ROWS.div_ceil(3);
+    /// Whether the last of whole vectors ends with the last column, and may have some of the one before. (Where masks cost registers. Of
+    /// the widest tiles that is one register too many.)
+    const ENDS: bool =
+        R::WHOLE && !R::IN_REGISTERS && (NV == 3 || (S::TILE_ROWS <= 6 && NV > 1 && NV * S::LANES <= PANEL));
 
     #[inline(always)]
     unsafe fn begin(s: S, tile: &'a Tile<'a>) -> Self {
         debug_assert!(R::TRANSPOSES || tile.cols > NV / 2 * S::LANES, "the first half of the vectors exists");
         debug_assert!(!R::IN_REGISTERS || tile.cols >= S::LANES, "the last vector is a whole one");
+        debug_assert!(!Self::ENDS || tile.cols > (NV - 1) * S::LANES, "all but the last vector are whole");
         let mut masks = [s.first(S::LANES); NV];
         if !R::WHOLE {
             for j in 0..NV {
@@ -86,7 +91,8 @@ impl<'a, S: Simd, R: Reads, const ROWS: usize, const NV: usize> Chains<'a, S, R,
             a[g] = tile.a.wrapping_offset(3 * g as isize * tile.a_row);
         }
         let acc = [[s.splat(0.0); NV]; ROWS];
-        let mut chains = Chains { s, tile, acc, a, b: tile.b, b_k: tile.b_k, masks, reads: PhantomData };
+        let (b, b_k) = (tile.b, tile.b_k);
+        let mut chains = Chains { s, tile, acc, a, b, b_k, masks, reads: PhantomData };
         match tile.start {
             Start::Zero => {}
             Start::Bias(bias) => {
@@ -173,11 +179,16 @@ impl<'a, S: Simd, R: Reads, const ROWS: usize, const NV: usize> Chains<'a, S, R,
         });
     }
 
-    /// The column in which a vector begins. The last of those that transpose in registers ends with the last column, and may have some of
-    /// the one before.
+    /// The column in which a vector begins. The last of those that transpose in registers ends with the last column as well.
     #[inline(always)]
     pub(super) fn col(&self, j: usize) -> usize {
-        if R::IN_REGISTERS { (j * S::LANES).min(self.tile.cols - S::LANES) } else { j * S::LANES }
+        if R::IN_REGISTERS {
+            (j * S::LANES).min(self.tile.cols - S::LANES)
+        } else if Self::ENDS && j == NV - 1 {
+            self.tile.cols - S::LANES
+        } else {
+            j * S::LANES
+        }
     }
 
     /// Vector `j` of row `i` of what begins at `c` and lies like C.
@@ -222,6 +233,8 @@ impl<'a, S: Simd, R: Reads, const ROWS: usize, const NV: usize> Chains<'a, S, R,
         unsafe {
             if R::TRANSPOSES || R::IN_REGISTERS {
                 self.s.load(self.b.wrapping_add(j * S::LANES))
+            } else if Self::ENDS && j == NV - 1 {
+                self.s.load(self.b.wrapping_add(self.col(j))) // In the same panel, or in place.
             } else {
                 let (panel, col) = (j * S::LANES / PANEL, j * S::LANES % PANEL);
                 self.load(self.b.wrapping_offset(panel as isize * self.tile.b_panel).wrapping_add(col), j)

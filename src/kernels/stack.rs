@@ -21,8 +21,10 @@ pub(super) struct Stack {
     pub low: usize,
     /// How many tiles have one row more.
     pub higher: usize,
-    /// Vectors in a row of a tile: 2, 4, 8, of which the last columns need not fill all; or 3, which they do.
+    /// Vectors in a row of a tile: 2, 4, 8, of which the last columns need not fill all; or 3.
     pub vectors: usize,
+    /// Whether the last vector ends with the last column, so that all are whole. B is read in place.
+    ends: bool,
 }
 
 /// The stacks that cover a block of C, next to each other.
@@ -45,21 +47,25 @@ impl Cover {
         // For as many multiply-adds as tiles of two vectors they read 8 values of A and not 12. Not where one tile of two would
         // read B only once, nor, but for a few rows, where a row of a tile would end within a line.
         let high = S::TILE_ROWS * 2 / 3;
-        let rows = vectors_for::<S>(m) == 2 && (m <= high || m > S::TILE_ROWS);
+        let rows = (m > high / 2 && m <= high) || m > S::TILE_ROWS;
         let lines = (3 * S::LANES).is_multiple_of(LINE) || m <= 2 * high;
-        let three = b_in_place && rows && lines && !low_and_wide && takes_three::<S>(n);
+        let three = b_in_place && rows && lines && !low_and_wide;
         Cover {
             n,
-            stack: Stack::of::<S>(m, most),
-            three: three.then(|| Stack { vectors: 3, ..Stack::of::<S>(m, high) }),
+            // Masks of 32 registers' instruction set cost nothing.
+            stack: Stack { ends: b_in_place && S::TILE_ROWS <= 6, ..Stack::of::<S>(m, most) },
+            three: three.then(|| Stack { vectors: 3, ends: true, ..Stack::of::<S>(m, high) }),
         }
     }
 
     /// The stack for the first of the last `n` columns.
     #[inline(always)]
     pub(super) fn stack<S: Simd>(&self, n: usize) -> Stack {
+        let three = n > 2 * S::LANES && n <= 3 * S::LANES;
+        // Or what is left over is two or three whole ones, or what there is to the right of them.
+        let three = three || (n > 4 * S::LANES && self.stack.vectors == 2);
         match self.three {
-            Some(three) if takes_three::<S>(n) => three,
+            Some(stack) if three => stack,
             _ if self.stack.lacks_room_for_masks::<S>(n) => Stack { vectors: 2, ..self.stack },
             _ => self.stack,
         }
@@ -72,22 +78,18 @@ impl Cover {
     }
 }
 
-/// Whether the first of `n` columns may be three vectors: what is left over is two or three whole ones, or what there is to
-/// the right of them.
-#[inline(always)]
-fn takes_three<S: Simd>(n: usize) -> bool {
-    n == 3 * S::LANES || n > 4 * S::LANES
-}
-
 impl Stack {
-    /// The vectors of a kernel for the first of the last `n` columns, and whether all of them exist.
+    /// The vectors of a kernel for the first of the last `n` columns, and whether all of them are whole.
     #[inline(always)]
     pub(super) fn columns<S: Simd>(&self, n: usize) -> (usize, bool) {
-        let width = self.vectors * S::LANES;
-        if n >= width {
+        if n >= self.vectors * S::LANES {
             return (self.vectors, true);
         }
-        let vectors = n.div_ceil(S::LANES).next_power_of_two();
+        let vectors = n.div_ceil(S::LANES);
+        if self.ends && n >= S::LANES && (vectors == self.vectors || matches!(vectors, 2 | 4)) {
+            return (vectors, true);
+        }
+        let vectors = vectors.next_power_of_two();
         (vectors, n == vectors * S::LANES)
     }
 
@@ -96,7 +98,7 @@ impl Stack {
     #[inline(always)]
     fn lacks_room_for_masks<S: Simd>(&self, n: usize) -> bool {
         let sums = self.vectors * (self.low + usize::from(self.higher > 0));
-        let masked = n > 2 * S::LANES && n < 4 * S::LANES;
+        let masked = !self.ends && n > 2 * S::LANES && n < 4 * S::LANES;
         S::TILE_ROWS <= 6 && self.vectors == 4 && sums == 2 * S::TILE_ROWS && masked
     }
 
@@ -105,7 +107,7 @@ impl Stack {
     fn of<S: Simd>(m: usize, most: usize) -> Stack {
         let tiles = m.div_ceil(most);
         let (low, higher) = if tiles == 1 { (m, 0) } else { (m / tiles, m % tiles) };
-        Stack { tiles, low, higher, vectors: vectors_for::<S>(low + usize::from(higher > 0)) }
+        Stack { tiles, low, higher, vectors: vectors_for::<S>(low + usize::from(higher > 0)), ends: false }
     }
 }
 

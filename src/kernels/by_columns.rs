@@ -23,55 +23,91 @@ impl Reads for Transposing {
         let (s, t) = (chains.s, chains.tile);
         // Rows of a block of steps, and of the next.
         let mut rows = MaybeUninit::<[[CacheLine; LINE]; 2]>::uninit();
-        let mut between = MaybeUninit::<[CacheLine; LINE]>::uninit();
         let whole = t.cols == NV * S::LANES;
         if !whole {
             rows.write([[CacheLine::ZERO; LINE]; 2]); // The lanes that no column fills.
         }
         chains.b_k = (NV * S::LANES) as isize;
-        let first: *mut f32 = rows.as_mut_ptr().cast();
-        let block = |at: usize| first.wrapping_add(at / S::LANES % 2 * LINE * LINE);
-        let between: *mut f32 = between.as_mut_ptr().cast();
-        // Where a vector's columns lie from a step on, and where its rows go.
-        let from =
-            |at: usize, j: usize| t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(at);
-        let to = |at: usize, j: usize| block(at).wrapping_add(j * S::LANES);
-        let (mut at, parts) = (0, S::LANES.div_ceil(2));
+        let rows: *mut f32 = rows.as_mut_ptr().cast();
+        let mut at = 0;
         while at < t.k {
             let steps = S::LANES.min(t.k - at);
             for j in 0..NV {
                 let cols = t.cols.saturating_sub(j * S::LANES).min(S::LANES);
+                let (from, to) = from_to(chains, at, j, rows);
                 // SAFETY: these columns exist for these steps; a block holds LANES rows of whole vectors.
-                unsafe { s.transpose_padded((cols, steps), from(at, j), t.b_panel, to(at, j), chains.b_k) };
+                unsafe { s.transpose_padded((cols, steps), from, t.b_panel, to, chains.b_k) };
             }
-            // A whole block is transposed in parts between the multiply-adds of the one before. Those wait for each other:
-            // transposed after them, it would be further away than a core looks ahead.
-            while whole && t.k - at >= 2 * S::LANES {
-                chains.b = block(at);
-                at += S::LANES;
-                macro_rules! part {
-                    ($($part:literal)+) => {
-                        $(if $part < parts {
-                            for j in 0..NV {
-                                let shape = (S::LANES, S::LANES);
-                                let between = between.wrapping_add(j * S::LANES * S::LANES);
-                                let (from, to) = (from(at, j), to(at, j));
-                                // SAFETY: as above.
-                                unsafe { s.transpose_part($part, shape, from, t.b_panel, between, to, chains.b_k) };
-                            }
-                            // SAFETY: the block has these steps.
-                            unsafe { chains.steps(S::LANES / parts) };
-                        })+
-                    };
+            // SAFETY: the first of these blocks has been transposed.
+            unsafe {
+                if whole {
+                    at = in_between::<S, _, ROWS, NV, false>(chains, at, rows);
+                } else if const { S::LANES == LINE && NV == 1 } {
+                    at = in_between::<S, _, ROWS, NV, true>(chains, at, rows);
                 }
-                part!(0 1 2 3 4 5 6 7);
             }
-            chains.b = block(at);
+            chains.b = block::<S>(rows, at);
             // SAFETY: so many are left, or in the block.
             unsafe { chains.steps(S::LANES.min(t.k - at)) };
             at += S::LANES;
         }
     }
+}
+
+/// Steps of whole blocks, each transposed in parts between the multiply-adds of the one before, and where the last of them begins, whose
+/// steps are not done. The multiply-adds wait for each other: transposed after them, a block would be further away than a core looks ahead.
+///
+/// # Safety
+/// The columns fill all vectors or, if `PADDED`, some lanes of a single one. The block at `at` has been transposed to `rows`.
+#[inline(always)]
+unsafe fn in_between<S: Simd, R: Reads, const ROWS: usize, const NV: usize, const PADDED: bool>(
+    chains: &mut Chains<'_, S, R, ROWS, NV>,
+    mut at: usize,
+    rows: *mut f32,
+) -> usize {
+    let (s, t) = (chains.s, chains.tile);
+    let parts = const { S::LANES.div_ceil(2) };
+    let cols = if PADDED { t.cols } else { S::LANES };
+    let mut between = MaybeUninit::<[CacheLine; LINE]>::uninit();
+    while t.k - at >= 2 * S::LANES {
+        chains.b = block::<S>(rows, at);
+        at += S::LANES;
+        macro_rules! part {
+            ($($part:literal)+) => {
+                $(if $part < parts {
+                    for j in 0..NV {
+                        let between = between.as_mut_ptr().cast::<f32>().wrapping_add(j * S::LANES * S::LANES);
+                        let (shape, (from, to)) = ((cols, S::LANES), from_to(chains, at, j, rows));
+                        // SAFETY: these columns exist for these steps; a block holds LANES rows of whole vectors.
+                        unsafe { s.transpose_part::<PADDED>($part, shape, from, t.b_panel, between, to, chains.b_k) };
+                    }
+                    // SAFETY: the block has these steps.
+                    unsafe { chains.steps(S::LANES / parts) };
+                })+
+            };
+        }
+        part!(0 1 2 3 4 5 6 7);
+    }
+    at
+}
+
+/// The rows of the block of steps from `at` on, of two that take turns.
+#[inline(always)]
+fn block<S: Simd>(rows: *mut f32, at: usize) -> *mut f32 {
+    rows.wrapping_add(at / S::LANES % 2 * LINE * LINE)
+}
+
+/// Where the columns of vector `j` lie from a step on, and where its rows go.
+#[inline(always)]
+fn from_to<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(
+    chains: &Chains<'_, S, R, ROWS, NV>,
+    at: usize,
+    j: usize,
+    rows: *mut f32,
+) -> (*const f32, *mut f32) {
+    let t = chains.tile;
+    let from = t.b.wrapping_offset((j * S::LANES) as isize * t.b_panel).wrapping_add(at);
+    (from, block::<S>(rows, at).wrapping_add(j * S::LANES))
 }
 
 impl<const FOURS: usize> Reads for InRegisters<FOURS> {
@@ -89,7 +125,7 @@ impl<const FOURS: usize> Reads for InRegisters<FOURS> {
         let mut left = t.k;
         while left >= steps {
             // SAFETY: there are as many steps.
-            unsafe { block(chains, from, 0) };
+            unsafe { block_in_registers(chains, from, 0) };
             for from in &mut from {
                 *from = s.held(from.wrapping_add(steps));
             }
@@ -104,7 +140,7 @@ impl<const FOURS: usize> Reads for InRegisters<FOURS> {
             }
             chains.move_a(-(done as isize));
             // SAFETY: there are as many steps, counted from there.
-            unsafe { block(chains, from, done) };
+            unsafe { block_in_registers(chains, from, done) };
         } else if left > 0 {
             let mut rows = MaybeUninit::<[[CacheLine; 4]; LINE]>::uninit();
             chains.b = rows.as_mut_ptr().cast();
@@ -126,7 +162,7 @@ impl<const FOURS: usize> Reads for InRegisters<FOURS> {
 /// There are 4 * `FOURS` steps of k from where A's pointers and `from`, the columns of B, stand.
 #[allow(clippy::needless_range_loop, reason = "loops over constant bounds are unrolled")]
 #[inline(always)]
-unsafe fn block<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>(
+unsafe fn block_in_registers<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>(
     chains: &mut Chains<'_, S, InRegisters<FOURS>, ROWS, NV>,
     from: [*const f32; NV],
     first: usize,
@@ -158,7 +194,7 @@ unsafe fn block<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>
 /// The same of vector `j`, four steps after the other.
 ///
 /// # Safety
-/// As for [`block`].
+/// As for [`block_in_registers`].
 #[allow(clippy::needless_range_loop, reason = "loops over constant bounds are unrolled")]
 #[inline(always)]
 unsafe fn by_fours<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>(
@@ -186,7 +222,7 @@ unsafe fn by_fours<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usi
 /// The same of `N` vectors from `j` on, in eight steps.
 ///
 /// # Safety
-/// As for [`block`].
+/// As for [`block_in_registers`].
 #[allow(clippy::needless_range_loop, reason = "loops over constant bounds are unrolled")]
 #[inline(always)]
 unsafe fn eight_steps<S: Simd, R: Reads, const ROWS: usize, const NV: usize, const N: usize>(

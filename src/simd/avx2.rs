@@ -142,7 +142,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose_part(
+    unsafe fn transpose_part<const PADDED: bool>(
         self,
         part: usize,
         (rows, cols): (usize, usize),
@@ -160,8 +160,10 @@ impl Simd for Avx2 {
                 // Four rows, within each half of 4 lanes: pairs of rows, then pairs of pairs.
                 let mut r = [_mm256_setzero_ps(); 4];
                 for (row, r) in (4 * part..).zip(&mut r) {
-                    let from = from.wrapping_offset(row as isize * from_row);
-                    if whole {
+                    // Rows beyond are the last one again.
+                    let at = if PADDED { row.min(rows - 1) } else { row };
+                    let from = from.wrapping_offset(at as isize * from_row);
+                    if whole || PADDED {
                         *r = self.load(from);
                     } else if row < rows {
                         *r = self.load_first(from, self.first(cols));
@@ -183,7 +185,7 @@ impl Simd for Avx2 {
                         [_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b)];
                     for (j, column) in [c, 4 + c].into_iter().zip(columns) {
                         let to = to.wrapping_offset(j as isize * to_row);
-                        if whole {
+                        if whole || PADDED {
                             self.store(to, column);
                         } else if j < cols {
                             self.store_first(to, self.first(rows), column);

@@ -112,7 +112,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn transpose_part(
+    unsafe fn transpose_part<const PADDED: bool>(
         self,
         part: usize,
         (rows, cols): (usize, usize),
@@ -129,8 +129,10 @@ impl Simd for Avx512 {
             if part < 4 {
                 let mut r = [_mm512_setzero_ps(); 4];
                 for (row, r) in (4 * part..).zip(&mut r) {
-                    let from = from.wrapping_offset(row as isize * from_row);
-                    if whole {
+                    // Rows beyond are the last one again.
+                    let at = if PADDED { row.min(rows - 1) } else { row };
+                    let from = from.wrapping_offset(at as isize * from_row);
+                    if whole || PADDED {
                         *r = self.load(from);
                     } else if row < rows {
                         *r = self.load_first(from, self.first(cols));
@@ -157,7 +159,7 @@ impl Simd for Avx512 {
                 ];
                 for (j, column) in (c..).step_by(4).zip(columns) {
                     let to = to.wrapping_offset(j as isize * to_row);
-                    if whole {
+                    if whole || PADDED {
                         self.store(to, column);
                     } else if j < cols {
                         self.store_first(to, self.first(rows), column);

@@ -124,7 +124,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         for part in 0..Self::LANES.div_ceil(2) {
             // SAFETY: the caller's; no vector has more than 16 lanes.
             unsafe {
-                self.transpose_part(part, shape, from, from_row, between.as_mut_ptr().cast(), to, to_row);
+                self.transpose_part::<false>(
+                    part,
+                    shape,
+                    from,
+                    from_row,
+                    between.as_mut_ptr().cast(),
+                    to,
+                    to_row,
+                );
             }
         }
     }
@@ -147,12 +155,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// One of the `LANES.div_ceil(2)` parts of [`Simd::transpose`], which are done in ascending order: other work may come
-    /// between them. What the first parts leave in `between` is what the others go on from.
+    /// between them. What the first parts leave in `between` is what the others go on from. Or of [`Simd::transpose_padded`].
     ///
     /// # Safety
-    /// As for the whole; `between` is valid for LANES x LANES values.
+    /// As for the whole; `between` is valid for LANES x LANES values. If `PADDED`, as for [`Simd::transpose_padded`], with at least one
+    /// row and `LANES` columns.
     #[allow(clippy::too_many_arguments)]
-    unsafe fn transpose_part(
+    unsafe fn transpose_part<const PADDED: bool>(
         self,
         part: usize,
         shape: (usize, usize),

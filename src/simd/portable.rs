@@ -168,7 +168,7 @@ impl<const LANES: usize> Simd for Lanes<LANES> {
     }
 
     #[inline(always)]
-    unsafe fn transpose_part(
+    unsafe fn transpose_part<const PADDED: bool>(
         self,
         part: usize,
         (rows, cols): (usize, usize),

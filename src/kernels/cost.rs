@@ -22,8 +22,9 @@ const NEAR: f64 = 0.16;
 const FAR: f64 = 0.3;
 /// What a product of its own must save for each of its rows: its blocks at the edges, and the call.
 const SPLIT: f64 = 400.0;
-/// What must be saved to do more than a single tile: with one column, which is transposed in registers, and with some.
-const ONE_TILE: (f64, f64) = (100.0, 250.0);
+/// What must be saved to do more than a single tile: with one column, which is transposed in registers, with some, and with some beside
+/// rows that do not fill a vector.
+const ONE_TILE: (f64, f64, f64) = (100.0, 250.0, 600.0);
 
 /// More rows, columns or steps than any L1 holds; so many of each are still counted without overflow.
 const MOST: usize = 1 << 14;
@@ -136,7 +137,8 @@ impl Product<'_> {
     pub(super) fn is_narrow<S: Simd>(&self) -> bool {
         let (least, must_save) = match self.n {
             1 => (S::Half::LANES + 1, ONE_TILE.0),
-            _ => (2 * S::Half::LANES, ONE_TILE.1),
+            _ if self.m < 2 * S::Half::LANES => (3 * S::Half::LANES / 2, ONE_TILE.2),
+            _ => (0, ONE_TILE.1),
         };
         self.m >= least && (1..=4).contains(&self.n) && self.saved_by_swapping::<S>() > must_save
     }

@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::cost::{is_close, splits_tail, swapping_saves};
+use super::cost::{fills_half, is_close, splits_tail, swapping_saves};
 use super::epilogue::split;
 use super::one_tile::{is_one_tile, kernel_of_one};
 use super::pack::{Operand, transpose_padded};
@@ -71,7 +71,8 @@ impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) -> bool {
-        if !BY_COLUMNS && one_tile(s, self.m, self.n, &self.tile) {
+        let Close { m, n, ref mut tile } = *self;
+        if !BY_COLUMNS && !fills_half::<S>((m, n, tile.k)) && one_tile(s, m, n, tile) {
             return true;
         }
         if !self.is_best::<S>() {

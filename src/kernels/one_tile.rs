@@ -105,22 +105,39 @@ impl Body for Turned<'_> {
         let mut buffer = MaybeUninit::<[CacheLine; TURNED * PANEL / LINE]>::uninit();
         let buffer: *mut f32 = buffer.as_mut_ptr().cast();
         let mut done = 0;
-        loop {
-            let k = TURNED.min(p.k - done);
-            let turned = Rhs::Packed(buffer).columns(k, 0, 0);
-            let last = done + k == p.k;
-            // SAFETY: B is readable for n columns and these k rows; the buffer holds TURNED rows of PANEL, which a tile is not wider
-            // than. No kernel reads more than the first n of each row.
-            unsafe {
-                transpose_padded(s, b.at(done, 0).t(), (p.n, k), buffer, PANEL as isize);
-                steps(s, p, (done, k), turned, if last { finish } else { Finish::Keep });
-                if last {
-                    return finished(s, p, turned, rest);
-                }
+        // SAFETY: B is readable for n columns and k rows; the buffer holds TURNED rows of PANEL, which a tile is not wider than. No kernel
+        // reads more than the first n of each row.
+        unsafe {
+            while p.k - done > TURNED {
+                turned_steps(s, p, b, (done, TURNED), buffer, Finish::Keep);
+                done += TURNED;
             }
-            done += k;
+            let turned = turned_steps(s, p, b, (done, p.k - done), buffer, finish);
+            finished(s, p, turned, rest);
         }
     }
+}
+
+/// So many steps of k, after those that are done, with their rows of B transposed into a buffer; and those rows.
+///
+/// # Safety
+/// As for [`steps`], and the buffer holds so many rows of [`PANEL`].
+#[inline(always)]
+unsafe fn turned_steps<S: Simd>(
+    s: S,
+    p: &Product,
+    b: Operand,
+    (done, k): (usize, usize),
+    buffer: *mut f32,
+    finish: Finish,
+) -> Columns {
+    let turned = Rhs::Packed(buffer).columns(k, 0, 0);
+    // SAFETY: the caller's.
+    unsafe {
+        transpose_padded(s, b.at(done, 0).t(), (p.n, k), buffer, PANEL as isize);
+        steps(s, p, (done, k), turned, finish);
+    }
+    turned
 }
 
 /// So many steps of k, after those that are done, of a product of which all of C is one tile.

@@ -163,7 +163,7 @@ impl Body for Tiles<'_, '_> {
         while j < n {
             let stack = cover.stack::<S>(n - j);
             let Stack { tiles, low, higher, .. } = stack;
-            let (vectors, full) = stack.columns::<S>(n - j);
+            let (vectors, fill) = stack.columns::<S>(n - j);
             tile.cols = (stack.vectors * S::LANES).min(n - j);
             tile.b = whole.b.wrapping_add(j);
             if let Start::Bias(bias) = whole.start {
@@ -179,7 +179,7 @@ impl Body for Tiles<'_, '_> {
                     tile.finish = Finish::Gate(y.wrapping_offset(place));
                 }
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Product`'s contract.
-                unsafe { kernel::<S>(rows, vectors, full)(s, tile) };
+                unsafe { kernel::<S>(rows, vectors, fill)(s, tile) };
                 i += rows;
             }
             j += stack.vectors * S::LANES;

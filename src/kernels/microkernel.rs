@@ -70,16 +70,15 @@ pub(super) struct Chains<'a, S: Simd, R, const ROWS: usize, const NV: usize> {
 #[allow(clippy::needless_range_loop, reason = "loops over constant bounds are unrolled")]
 impl<'a, S: Simd, R: Reads, const ROWS: usize, const NV: usize> Chains<'a, S, R, ROWS, NV> {
     const GROUPS: usize = ROWS.div_ceil(3);
-    /// Whether the last of whole vectors ends with the last column, and may have some of the one before. (Where masks cost registers. Of
-    /// the widest tiles that is one register too many.)
-    const ENDS: bool =
-        R::WHOLE && !R::IN_REGISTERS && (NV == 3 || (S::TILE_ROWS <= 6 && NV > 1 && NV * S::LANES <= PANEL));
-
     #[inline(always)]
     unsafe fn begin(s: S, tile: &'a Tile<'a>) -> Self {
         debug_assert!(R::TRANSPOSES || tile.cols > NV / 2 * S::LANES, "the first half of the vectors exists");
         debug_assert!(!R::IN_REGISTERS || tile.cols >= S::LANES, "the last vector is a whole one");
-        debug_assert!(!Self::ENDS || tile.cols > (NV - 1) * S::LANES, "all but the last vector are whole");
+        debug_assert!(!R::ENDS || tile.cols > (NV - 1) * S::LANES, "all but the last vector are whole");
+        debug_assert!(
+            !R::ENDS || tile.cols <= PANEL || tile.b_panel == PANEL as isize,
+            "the last vector lies in one panel"
+        );
         let mut masks = [s.first(S::LANES); NV];
         if !R::WHOLE {
             for j in 0..NV {
@@ -184,7 +183,7 @@ impl<'a, S: Simd, R: Reads, const ROWS: usize, const NV: usize> Chains<'a, S, R,
     pub(super) fn col(&self, j: usize) -> usize {
         if R::IN_REGISTERS {
             (j * S::LANES).min(self.tile.cols - S::LANES)
-        } else if Self::ENDS && j == NV - 1 {
+        } else if R::ENDS && j == NV - 1 {
             self.tile.cols - S::LANES
         } else {
             j * S::LANES
@@ -233,8 +232,8 @@ impl<'a, S: Simd, R: Reads, const ROWS: usize, const NV: usize> Chains<'a, S, R,
         unsafe {
             if R::TRANSPOSES || R::IN_REGISTERS {
                 self.s.load(self.b.wrapping_add(j * S::LANES))
-            } else if Self::ENDS && j == NV - 1 {
-                self.s.load(self.b.wrapping_add(self.col(j))) // In the same panel, or in place.
+            } else if R::ENDS && j == NV - 1 {
+                self.s.load(self.b.wrapping_add(self.col(j)))
             } else {
                 let (panel, col) = (j * S::LANES / PANEL, j * S::LANES % PANEL);
                 self.load(self.b.wrapping_offset(panel as isize * self.tile.b_panel).wrapping_add(col), j)

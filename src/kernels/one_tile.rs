@@ -6,7 +6,7 @@ use super::cost::is_close;
 use super::epilogue::{Done, Rest, descend_biases, split};
 use super::pack::{Operand, transpose_padded};
 use super::product::{Epilogue, Product, Rhs};
-use super::shapes::{Kernel, kernel};
+use super::shapes::{Fill, Kernel, kernel};
 use super::stack::rows_for;
 use super::tile::{Columns, Finish, PANEL, Start, Tile};
 use crate::buffer::{CacheLine, LINE};
@@ -52,7 +52,7 @@ pub(super) fn is_one_tile<S: Simd>(m: usize, n: usize, a_row: isize) -> bool {
 #[inline(always)]
 pub(super) fn kernel_of_one<S: Simd>(m: usize, n: usize) -> Kernel<S> {
     let vectors = if n <= S::LANES { 1 } else { 2 };
-    kernel::<S>(m, vectors, n == vectors * S::LANES)
+    kernel::<S>(m, vectors, Fill::of::<S>(n, vectors))
 }
 
 /// How a product of one tile reads its B.

@@ -8,6 +8,8 @@ use crate::simd::Simd;
 pub(super) trait Reads: Sized {
     /// Of each vector all columns exist.
     const WHOLE: bool = false;
+    /// The last vector ends with the last column, and may have some of the one before.
+    const ENDS: bool = false;
     /// B lies by columns, each contiguous over k and `b_panel` after the one before, and they go through a buffer.
     const TRANSPOSES: bool = false;
     /// B lies likewise, and is transposed in registers. (The last vector ends with the last column.)
@@ -22,11 +24,25 @@ pub(super) trait Reads: Sized {
 
 /// All columns of the tile exist.
 pub(super) struct Whole;
+/// They do as the last vector [`ends`](Reads::ENDS) with them: no masks, which on 16 registers take those of sums. B is read in place, or is
+/// one panel.
+pub(super) struct Ending;
 /// Those of the first half of its vectors do.
 pub(super) struct Masked;
 
 impl Reads for Whole {
     const WHOLE: bool = true;
+
+    #[inline(always)]
+    unsafe fn steps<S: Simd, const ROWS: usize, const NV: usize>(chains: &mut Chains<'_, S, Self, ROWS, NV>) {
+        // SAFETY: the caller's.
+        unsafe { by_rows(chains) }
+    }
+}
+
+impl Reads for Ending {
+    const WHOLE: bool = true;
+    const ENDS: bool = true;
 
     #[inline(always)]
     unsafe fn steps<S: Simd, const ROWS: usize, const NV: usize>(chains: &mut Chains<'_, S, Self, ROWS, NV>) {

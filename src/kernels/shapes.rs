@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::by_columns::{Ahead, InRegisters, Transposing};
 use super::microkernel::TileBody;
-use super::reads::{Masked, Reads, Whole};
+use super::reads::{Ending, Masked, Reads, Whole};
 use super::tile::Tile;
 use crate::buffer::{LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
@@ -23,51 +23,75 @@ unsafe fn tile<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(s: S, tile
 struct Kernels<S>(PhantomData<S>);
 
 impl<S: Simd> Kernels<S> {
-    /// By vectors, which are a power of two, then by rows, and by whether all columns exist.
-    const POWERS: [&'static [[Kernel<S>; 2]]; 4] = {
+    /// By vectors, which are a power of two, then by rows, and by how [columns](Fill) fill them.
+    const POWERS: [&'static [[Kernel<S>; 3]]; 4] = {
         macro_rules! by_rows {
-            ($nv:literal: $($rows:literal)+) => {
-                &[$([tile::<S, Masked, $rows, $nv>, tile::<S, Whole, $rows, $nv>]),+]
+            ($nv:literal $ending:ident: $($rows:literal)+) => {
+                &[$([tile::<S, Masked, $rows, $nv>, tile::<S, Whole, $rows, $nv>, tile::<S, $ending, $rows, $nv>]),+]
             };
         }
-        // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either.
+        // A 6-row tile is what 16 registers allow, a 12-row tile what 32 do: nothing beyond is compiled for either. Where there are as
+        // many, masks cost nothing.
         if S::TILE_ROWS <= 6 {
             [
-                by_rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
-                by_rows!(2: 1 2 3 4 5 6),
-                by_rows!(4: 1 2 3),
-                by_rows!(8: 1),
+                by_rows!(1 Masked: 1 2 3 4 5 6 7 8 9 10 11 12),
+                by_rows!(2 Ending: 1 2 3 4 5 6),
+                by_rows!(4 Ending: 1 2 3),
+                by_rows!(8 Masked: 1),
             ]
         } else {
             [
-                by_rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24),
-                by_rows!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
-                by_rows!(4: 1 2 3 4 5 6),
-                by_rows!(8: 1 2 3),
+                by_rows!(1 Masked: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24),
+                by_rows!(2 Masked: 1 2 3 4 5 6 7 8 9 10 11 12),
+                by_rows!(4 Masked: 1 2 3 4 5 6),
+                by_rows!(8 Masked: 1 2 3),
             ]
         }
     };
 
-    /// Those of three vectors, of which all columns exist, and the rows of the first.
+    /// Those of three vectors, and the rows of the first.
     const THREE: (usize, &'static [Kernel<S>]) = {
         macro_rules! by_rows {
             ($first:literal $($rows:literal)+) => {
-                ($first, &[tile::<S, Whole, $first, 3>, $(tile::<S, Whole, $rows, 3>),+])
+                ($first, &[tile::<S, Ending, $first, 3>, $(tile::<S, Ending, $rows, 3>),+])
             };
         }
         if S::TILE_ROWS <= 6 { by_rows!(3 4) } else { by_rows!(5 6 7 8) }
     };
 }
 
-/// The kernel for `rows` rows of `vectors` vectors, as many as a [`Stack`](super::stack::Stack) has; `full` if all columns
-/// exist. (Looked up, because a small product takes as long as it takes to find its kernels.)
+/// How the columns of a tile fill its vectors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fill {
+    /// The first half of them.
+    Masked,
+    /// All of them.
+    Whole,
+    /// All of them, as the last one ends with the last column, and may have some of the one before. B is read in place, or lies in one panel.
+    Ending,
+}
+
+impl Fill {
+    /// How `n` columns of a B that is read in place, or lies in one panel, fill no more vectors than they need.
+    #[inline(always)]
+    pub(super) fn of<S: Simd>(n: usize, vectors: usize) -> Fill {
+        match n {
+            n if n == vectors * S::LANES => Fill::Whole,
+            n if n > S::LANES => Fill::Ending,
+            _ => Fill::Masked,
+        }
+    }
+}
+
+/// The kernel for `rows` rows of `vectors` vectors, as many as a [`Stack`](super::stack::Stack) has. (Looked up, because a small product
+/// takes as long as it takes to find its kernels.)
 #[inline(always)]
-pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, full: bool) -> Kernel<S> {
+pub(super) fn kernel<S: Simd>(rows: usize, vectors: usize, fill: Fill) -> Kernel<S> {
     if vectors == 3 {
         let (first, three) = Kernels::<S>::THREE;
         three[rows - first]
     } else {
-        Kernels::<S>::POWERS[vectors.trailing_zeros() as usize][rows - 1][usize::from(full)]
+        Kernels::<S>::POWERS[vectors.trailing_zeros() as usize][rows - 1][fill as usize]
     }
 }
 

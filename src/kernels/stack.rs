@@ -1,5 +1,6 @@
 //! Which tiles cover a block of C.
 
+use super::shapes::Fill;
 use crate::buffer::{LINE, PAGE};
 use crate::simd::Simd;
 
@@ -79,18 +80,20 @@ impl Cover {
 }
 
 impl Stack {
-    /// The vectors of a kernel for the first of the last `n` columns, and whether all of them are whole.
+    /// The vectors of a kernel for the first of the last `n` columns, and how these fill them.
     #[inline(always)]
-    pub(super) fn columns<S: Simd>(&self, n: usize) -> (usize, bool) {
+    pub(super) fn columns<S: Simd>(&self, n: usize) -> (usize, Fill) {
         if n >= self.vectors * S::LANES {
-            return (self.vectors, true);
+            return (self.vectors, Fill::Whole);
         }
         let vectors = n.div_ceil(S::LANES);
-        if self.ends && n >= S::LANES && (vectors == self.vectors || matches!(vectors, 2 | 4)) {
-            return (vectors, true);
+        if self.ends && n >= S::LANES && (vectors == self.vectors || vectors.is_power_of_two()) {
+            return (vectors, Fill::of::<S>(n, vectors));
         }
-        let vectors = vectors.next_power_of_two();
-        (vectors, n == vectors * S::LANES)
+        match vectors.next_power_of_two() {
+            vectors if n == vectors * S::LANES => (vectors, Fill::Whole),
+            vectors => (vectors, Fill::Masked),
+        }
     }
 
     /// Whether the sums of three rows of four vectors, of which `n` columns do not fill the last, leave no registers for masks: with 16

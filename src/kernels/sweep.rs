@@ -168,9 +168,9 @@ impl<K: Kind> Body for Sweep<'_, K> {
             let width = stack.vectors * S::LANES;
             let share = asks.share(block.k, stack, &mut tile);
             tile.cols = width.min(left);
-            let (vectors, full) = stack.columns::<S>(left);
-            let low_kernel = kernel::<S>(low, vectors, full);
-            let high_kernel = if higher > 0 { kernel::<S>(low + 1, vectors, full) } else { low_kernel };
+            let (vectors, fill) = stack.columns::<S>(left);
+            let low_kernel = kernel::<S>(low, vectors, fill);
+            let high_kernel = if higher > 0 { kernel::<S>(low + 1, vectors, fill) } else { low_kernel };
             tile.b = block.b.at(j);
             let next = block.b.at(if j + width < block.n { j + width } else { j });
             if let Start::Bias(bias) = block.start {

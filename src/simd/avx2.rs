@@ -208,7 +208,10 @@ impl Simd for Avx2 {
     ) {
         // SAFETY: the caller's; the rows that are read exist, and so do four steps twice.
         unsafe {
-            if !(1..8).contains(&rows) || cols < 8 {
+            if rows == 8 && cols == 8 {
+                return self.transpose((8, 8), from, from_row, to, to_row);
+            }
+            if rows == 0 || cols < 8 {
                 return self.transpose((rows, cols), from, from_row, to, to_row);
             }
             for first in [0, 4] {

@@ -90,7 +90,7 @@ pub(super) fn splits_tail<S: Simd>((m, n, k): (usize, usize, usize), move_b: boo
 /// enough: then exchanging them may pay, though all of C be one tile.
 #[inline(always)]
 pub(super) fn fills_half<S: Simd>((m, n, k): (usize, usize, usize)) -> bool {
-    S::LANES == 16 && (5..=8).contains(&n) && (m == 16 || m >= 20) && k >= 128
+    S::LANES == 16 && (5..=8).contains(&n) && ((13..=16).contains(&m) || m >= 20) && k >= 128
 }
 
 /// The cycles that the product of the transposes saves, of a C that lies by rows: whether B must be moved, and whether A and C would

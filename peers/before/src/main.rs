@@ -4,6 +4,7 @@
 //! and the next begins with the peak again. Rounds in which both peaks are near the best of all were alone on their core; the others
 //! had a neighbour on it. Their medians stand apart, since some changes help in one case and cost in the other.
 
+mod scan;
 mod version;
 
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use percycle_peers::{Contender, Failure, Timing, contender, exit, median, print_
 #[derive(Parser)]
 struct Args {
     /// Products as `64x512x784` or `64x512x784 nt`, nets as a line of nets.csv (`784-10,relu,64,cross-entropy,sgd`), or
-    /// `grid` and `nets` for all that the tables have.
+    /// `grid` and `nets` for all that the tables have, `scan` for every small shape.
     #[arg(required = true)]
     what: Vec<String>,
     /// Seconds of rounds for each.
@@ -48,6 +49,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     for what in &args.what {
         match what.as_str() {
             "grid" => shapes::grid().into_iter().for_each(|shape| product(shape, limit, &mut best)),
+            "scan" => scan::scan()?,
             "nets" => Net::all()?.iter().try_for_each(|net| step(net, limit, &mut best))?,
             net if net.contains(',') => step(&Net::given(net)?, limit, &mut best)?,
             shape => product(shape.parse()?, limit, &mut best),

@@ -209,18 +209,18 @@ fn whole_in_registers<S: Simd>(
     b_col: isize,
 ) -> Option<(Kernel<S>, usize)> {
     if const { S::LANES == LINE } {
-        // More rows than two vectors leave registers for go by one, where columns begin within lines, which costs those that go by way of
-        // memory more. (Other columns 0.87 to 1.05.)
+        // More rows than two vectors leave registers for go by one, and so do columns that fill no more, where they begin within lines,
+        // which costs those that go by way of memory more. (Other columns 0.87 to 1.05.)
         let vectors = match rows {
             9.. => 1,
+            2.. if n == S::LANES => 1,
             ..=4 if left.div_ceil(S::LANES) == 3 => 3,
             _ => 2,
         };
         // Of fewer columns three half vectors hide as much of the latency of one row's chains.
         let least = match rows {
             1 => 2 * S::LANES + 1,
-            9.. => S::LANES,
-            _ => S::LANES + 1,
+            _ => S::LANES,
         };
         // Columns that share a set of L1, and lines of A that cannot be read beside them.
         let half_page = PAGE as isize / 2;
@@ -239,7 +239,8 @@ fn whole_in_registers<S: Simd>(
                 }
             };
         }
-        let kernel: Kernel<S> = by_shape!(one: 9 10 11 12; two: 1 2 3 4 5 6 7 8; three: 1 2 3 4);
+        let kernel: Kernel<S> =
+            by_shape!(one: 2 3 4 5 6 7 8 9 10 11 12; two: 1 2 3 4 5 6 7 8; three: 1 2 3 4);
         Some((kernel, vectors * S::LANES))
     } else {
         None

@@ -61,8 +61,11 @@ impl<'a> Turning<'a> {
     #[inline(always)]
     fn in_registers<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
         let Turning { p, b, rows } = *self;
-        turned_in_registers::<S>(rows, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col)
-            .filter(|_| p.a.col == 1 || (p.m.saturating_mul(p.k) <= COPIED && self.ahead::<S>(0).is_none()))
+        // (A single vector of few rows does not save what that takes.)
+        let pays = S::LANES < LINE || rows > 8 || p.n > S::LANES;
+        turned_in_registers::<S>(rows, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col).filter(|_| {
+            p.a.col == 1 || (p.m.saturating_mul(p.k) <= COPIED && pays && self.ahead::<S>(0).is_none())
+        })
     }
 
     /// Rows and columns of its first tile.

@@ -14,7 +14,7 @@ use clap::Parser;
 use percycle_peers::nets::{Net, TIMED_RATE};
 use percycle_peers::problem::Problem;
 use percycle_peers::shapes::{self, Shape};
-use percycle_peers::{Contender, Failure, Timing, contender, exit, median, print_facts, race};
+use percycle_peers::{Failure, Timing, contender, exit, median, print_facts, race};
 
 /// Times the commit before and this one in interleaved rounds.
 #[derive(Parser)]

@@ -15,7 +15,8 @@ const TURNED_TILE: usize = 11 * 32;
 
 /// Values of an A that is copied so that it is contiguous over k (8 KiB).
 const COPIED: usize = 2048;
-/// Columns up to which copying six rows and more of it, some cycles for each value, takes longer than it saves.
+/// Columns up to which copying five rows and more of it, some cycles for each value, takes longer than it saves. (Two vectors of them for
+/// three and four rows.)
 const COPIED_FOR: usize = 256;
 
 /// A product of few rows whose B lies by columns, each contiguous: they are transposed on the way.
@@ -48,7 +49,12 @@ impl<'a> Turning<'a> {
     fn ahead<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
         let Turning { p, b, rows } = *self;
         // The other kernels in registers would need a copy of an A that is not contiguous over k.
-        let dear = p.m.saturating_mul(p.k) > COPIED || (rows >= 6 && p.n <= COPIED_FOR);
+        let copied_for = match rows {
+            5.. => COPIED_FOR,
+            3.. => 2 * S::LANES,
+            _ => 0,
+        };
+        let dear = p.m.saturating_mul(p.k) > COPIED || p.n <= copied_for;
         if turns_ahead::<S>(rows) || (p.a.col != 1 && dear) {
             turned_ahead::<S>(rows, p.k, p.n - j, b.col)
         } else {

@@ -72,7 +72,7 @@ impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
     #[inline(always)]
     fn call<S: Simd>(self, s: S) -> bool {
         let Close { m, n, ref mut tile } = *self;
-        if !BY_COLUMNS && !fills_half::<S>((m, n, tile.k)) && one_tile(s, m, n, tile) {
+        if !BY_COLUMNS && !fills_half::<S>((m, n, tile.k), tile.a_row) && one_tile(s, m, n, tile) {
             return true;
         }
         if !self.is_best::<S>() {

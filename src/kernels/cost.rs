@@ -86,11 +86,13 @@ pub(super) fn splits_tail<S: Simd>((m, n, k): (usize, usize, usize), move_b: boo
         && as_it_is - cycles::<S>((tail, m, k), move_b, move_c) > must_save
 }
 
-/// Whether so few columns fill half a vector of 16 lanes at most, beside rows that fill one, or more than a few lanes of a second, and steps
-/// enough: then exchanging them may pay, though all of C be one tile.
+/// Whether so few columns fill half a vector of 16 lanes at most, beside rows that nearly fill one, or more than a few lanes of a second
+/// (unless there are five columns, or rows that lie side by side, `a_row` apart), and steps enough: then exchanging them may pay, though
+/// all of C be one tile.
 #[inline(always)]
-pub(super) fn fills_half<S: Simd>((m, n, k): (usize, usize, usize)) -> bool {
-    S::LANES == 16 && (5..=8).contains(&n) && ((13..=16).contains(&m) || m >= 20) && k >= 128
+pub(super) fn fills_half<S: Simd>((m, n, k): (usize, usize, usize), a_row: isize) -> bool {
+    let pays = m <= 16 || m >= 20 || n == 5 || a_row == 1;
+    S::LANES == 16 && (5..=8).contains(&n) && m >= 13 && pays && k >= 128
 }
 
 /// The cycles that the product of the transposes saves, of a C that lies by rows: whether B must be moved, and whether A and C would
@@ -147,7 +149,7 @@ impl Product<'_> {
             _ if self.m < 2 * S::Half::LANES => (3 * S::Half::LANES / 2, ONE_TILE.2),
             _ => (0, ONE_TILE.1),
         };
-        let few = (1..=4).contains(&self.n) || fills_half::<S>((self.m, self.n, self.k));
+        let few = (1..=4).contains(&self.n) || fills_half::<S>((self.m, self.n, self.k), self.a.row);
         self.m >= least && few && self.saved_by_swapping::<S>() > must_save
     }
 

@@ -88,11 +88,11 @@ pub(super) fn splits_tail<S: Simd>((m, n, k): (usize, usize, usize), move_b: boo
 
 /// Whether so few columns fill half a vector of 16 lanes at most, beside rows that nearly fill one, or more than a few lanes of a second
 /// (unless there are five columns, or rows that lie side by side, `a_row` apart), and steps enough: then exchanging them may pay, though
-/// all of C be one tile.
+/// all of C be one tile. (Only on cores that shuffle whole vectors as fast as half ones; not measured elsewhere.)
 #[inline(always)]
 pub(super) fn fills_half<S: Simd>((m, n, k): (usize, usize, usize), a_row: isize) -> bool {
     let pays = m <= 16 || m >= 20 || n == 5 || a_row == 1;
-    S::LANES == 16 && (5..=8).contains(&n) && m >= 13 && pays && k >= 128
+    S::LANES == 16 && (5..=8).contains(&n) && m >= 13 && pays && k >= 128 && Core::current().shuffles_whole
 }
 
 /// The cycles that the product of the transposes saves, of a C that lies by rows: whether B must be moved, and whether A and C would

@@ -146,8 +146,8 @@ impl Product<'_> {
     pub(super) fn is_narrow<S: Simd>(&self) -> bool {
         let (least, must_save) = match self.n {
             1 => (S::Half::LANES + 1, ONE_TILE.0),
-            _ if self.m < 2 * S::Half::LANES => (3 * S::Half::LANES / 2, ONE_TILE.2),
-            _ => (0, ONE_TILE.1),
+            _ if self.m < 2 * S::Half::LANES => (12, ONE_TILE.2),
+            _ => (12, ONE_TILE.1),
         };
         let few = (1..=4).contains(&self.n) || fills_half::<S>((self.m, self.n, self.k), self.a.row);
         self.m >= least && few && self.saved_by_swapping::<S>() > must_save

@@ -36,7 +36,7 @@ impl Operand {
     }
 }
 
-/// Copies `k` x `n` of B into panels of [`PANEL`] columns, row after row in each. What the last panel has beyond them stays as it is: no
+/// Copies `k` x `n` of B into panels of [`PANEL`] columns, row after row in each. What the last panel has beyond them is not said: no
 /// kernel reads it.
 ///
 /// # Safety

@@ -118,8 +118,8 @@ pub(super) const fn turned_rows<S: Simd>() -> usize {
     if S::TILE_ROWS <= 6 { 5 } else { 12 }
 }
 
-/// The kernel for `rows` rows (at most [`turned_rows`]) that transposes B on the way, and its columns, of which not all need
-/// exist: of `n` in all, that is.
+/// The kernel for `rows` rows (at most [`turned_rows`]) beside `n` columns that transposes B on the way, and its columns, of which not all
+/// need exist.
 pub(super) fn turned_kernel<S: Simd>(rows: usize, n: usize) -> (Kernel<S>, usize) {
     macro_rules! by_rows {
         (two: $($two:literal)*; one: $($one:literal)+) => {

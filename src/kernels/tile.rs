@@ -3,9 +3,9 @@
 //! Contract. Row `i` of A at step `p` is `a[i * a_row + p * a_k]`. Row `p` of B starts at `b + p * b_k`; its columns
 //! lie in panels of [`PANEL`] contiguous values, one panel `b_panel` after the other (`b_panel == PANEL` when B is read
 //! in place). Row `i` of C starts at `c + i * c_row` and is contiguous. The tile is `ROWS` x `NV` vectors, of which the
-//! first `cols` columns exist, those of the first half of the vectors among them; nothing else is read or written. Each
-//! element is one chain of fused multiply-adds over ascending p, from `start`: tile shape and vector width cannot change a
-//! bit.
+//! first `cols` columns exist: those of the first half of the vectors among them or, where the last vector ends with the last
+//! column, those of all others. Nothing else is read or written. Each element is one chain of fused multiply-adds over
+//! ascending p, from `start`: tile shape and vector width cannot change a bit.
 
 use super::pack::Operand;
 use super::update::Plain;

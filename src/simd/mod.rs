@@ -155,7 +155,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// One of the `LANES.div_ceil(2)` parts of [`Simd::transpose`], which are done in ascending order: other work may come
-    /// between them. What the first parts leave in `between` is what the others go on from. Or of [`Simd::transpose_padded`].
+    /// between them. What the first parts leave in `between` is what the others go on from. If `PADDED`, those of
+    /// [`Simd::transpose_padded`].
     ///
     /// # Safety
     /// As for the whole; `between` is valid for LANES x LANES values. If `PADDED`, as for [`Simd::transpose_padded`], with at least one

@@ -71,14 +71,14 @@ impl<const BY_COLUMNS: bool> Body for &mut Close<'_, BY_COLUMNS> {
 
     #[inline(always)]
     fn call<S: Simd>(self, s: S) -> bool {
-        let Close { m, n, ref mut tile } = *self;
+        let (m, n, tile) = (self.m, self.n, &self.tile);
         if !BY_COLUMNS && !fills_half::<S>((m, n, tile.k), tile.a_row) && one_tile(s, m, n, tile) {
             return true;
         }
         if !self.is_best::<S>() {
             return false;
         }
-        let Close { m, n, ref mut tile } = *self;
+        let tile = &mut self.tile;
         let tiles = Tiles { m, n, tile };
         if BY_COLUMNS {
             run_fitting(s, n, Turned(tiles));

@@ -90,8 +90,7 @@ impl<'a, S: Simd, R: Reads, const ROWS: usize, const NV: usize> Chains<'a, S, R,
             a[g] = tile.a.wrapping_offset(3 * g as isize * tile.a_row);
         }
         let acc = [[s.splat(0.0); NV]; ROWS];
-        let (b, b_k) = (tile.b, tile.b_k);
-        let mut chains = Chains { s, tile, acc, a, b, b_k, masks, reads: PhantomData };
+        let mut chains = Chains { s, tile, acc, a, b: tile.b, b_k: tile.b_k, masks, reads: PhantomData };
         match tile.start {
             Start::Zero => {}
             Start::Bias(bias) => {

@@ -15,11 +15,15 @@ pub(super) trait Reads: Sized {
     /// B lies likewise, and is transposed in registers. (The last vector ends with the last column.)
     const IN_REGISTERS: bool = false;
 
-    /// All steps of k.
+    /// All steps of k: row after row of B, unless it lies otherwise.
     ///
     /// # Safety
     /// The tile's operands are as its contract says, and no step has been done.
-    unsafe fn steps<S: Simd, const ROWS: usize, const NV: usize>(chains: &mut Chains<'_, S, Self, ROWS, NV>);
+    #[inline(always)]
+    unsafe fn steps<S: Simd, const ROWS: usize, const NV: usize>(chains: &mut Chains<'_, S, Self, ROWS, NV>) {
+        // SAFETY: the caller's.
+        unsafe { by_rows(chains) }
+    }
 }
 
 /// All columns of the tile exist.
@@ -32,32 +36,14 @@ pub(super) struct Masked;
 
 impl Reads for Whole {
     const WHOLE: bool = true;
-
-    #[inline(always)]
-    unsafe fn steps<S: Simd, const ROWS: usize, const NV: usize>(chains: &mut Chains<'_, S, Self, ROWS, NV>) {
-        // SAFETY: the caller's.
-        unsafe { by_rows(chains) }
-    }
 }
 
 impl Reads for Ending {
     const WHOLE: bool = true;
     const ENDS: bool = true;
-
-    #[inline(always)]
-    unsafe fn steps<S: Simd, const ROWS: usize, const NV: usize>(chains: &mut Chains<'_, S, Self, ROWS, NV>) {
-        // SAFETY: the caller's.
-        unsafe { by_rows(chains) }
-    }
 }
 
-impl Reads for Masked {
-    #[inline(always)]
-    unsafe fn steps<S: Simd, const ROWS: usize, const NV: usize>(chains: &mut Chains<'_, S, Self, ROWS, NV>) {
-        // SAFETY: the caller's.
-        unsafe { by_rows(chains) }
-    }
-}
+impl Reads for Masked {}
 
 /// Steps of k from which four of them move the pointers into A once, where the registers allow it: a core that runs two
 /// threads takes in half as many instructions for each. With fewer, one more loop to leave takes longer than that saves.

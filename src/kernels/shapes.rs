@@ -61,7 +61,7 @@ impl<S: Simd> Kernels<S> {
 }
 
 /// How the columns of a tile fill its vectors.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub(super) enum Fill {
     /// The first half of them.
     Masked,

@@ -209,6 +209,7 @@ impl Simd for Avx2 {
         // SAFETY: the caller's; the rows that are read exist, and so do four steps twice.
         unsafe {
             if rows == 8 && cols == 8 {
+                // Written out, so that it is compiled without what parts of a block need.
                 return self.transpose((8, 8), from, from_row, to, to_row);
             }
             if rows == 0 || cols < 8 {

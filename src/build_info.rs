@@ -31,7 +31,7 @@ pub struct BuildInfo {
     pub git: Option<&'static str>,
     /// The instruction set in use on this thread.
     pub isa: Isa,
-    /// The kind of core this process runs on, where percycle knows it and takes other ways to the same bits there (`Zen 5`), or `other`.
+    /// The kind of core this process runs on, where percycle knows it and takes other ways to the same bits there (`Zen 4`, `Zen 5`), or `other`.
     pub core: &'static str,
 }
 

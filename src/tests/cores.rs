@@ -97,7 +97,7 @@ fn columns_are_taken_as_each_core_shuffles() {
         (12, 64, 784, 16, 16),
     ] {
         let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(n, k), Matrix::zeros(rows, n));
-        for (core, cols) in Core::ALL.into_iter().zip([other, whole]) {
+        for (core, cols) in Core::ALL.into_iter().zip([other, other, whole]) {
             for isa in Isa::available().filter(|isa| isa.lanes() == 16 || (rows == 1 && isa.lanes() > 1)) {
                 // No core takes whole vectors of fewer lanes in another way.
                 let cols = if isa.lanes() == 16 { cols } else { other };
@@ -135,7 +135,7 @@ fn rows_come_as_each_core_foresees() {
         [(1, 784, 64, 16, 256), (1, 240, 64, 16, 16), (1, 128, 784, 16, 128), (2, 192, 100, 16, 128)]
     {
         let (a, b, mut c) = (Matrix::zeros(rows, k), Matrix::zeros(k, n), Matrix::zeros(rows, n));
-        for (core, cols) in Core::ALL.into_iter().zip([other, foreseen]) {
+        for (core, cols) in Core::ALL.into_iter().zip([other, other, foreseen]) {
             for isa in Isa::available().filter(|isa| isa.lanes() == 16) {
                 let product = || matmul(a.view(), b.view(), c.view_mut());
                 let kernel = core.pretend(|| isa.pin(|| profile::kernel_of(product).1)).unwrap();

@@ -46,7 +46,7 @@ const OTHER: Core = Core {
     asks_for_rows: false,
 };
 /// Zen 4, with units of 256 bits beside an L1 of 32 KiB and an L2 of 1 MiB. Nothing else that is right for Zen 5 is for it, by measurement.
-const ZEN4: Core = Core { name: "Zen 4", short: 32 << 10, l2: 1 << 18, ..OTHER };
+const ZEN4: Core = Core { name: "Zen 4", short: 32 << 10, l2: 1 << 18, slow_sets: true, ..OTHER };
 /// Zen 5, with units of 512 bits beside an L1 of 48 KiB and an L2 of 1 MiB.
 const ZEN5: Core = Core {
     name: "Zen 5",

@@ -9,8 +9,8 @@ use crate::simd::Simd;
 
 /// By way of memory, a few steps ahead of their use. (16 columns at most: more would be more streams than the hardware foresees.)
 pub(super) struct Transposing;
-/// So many times four steps in registers; A is contiguous over k as well.
-pub(super) struct InRegisters<const FOURS: usize>;
+/// So many times four steps in registers; A is contiguous over k as well. If it `ASKS`, the next line of each column is asked for.
+pub(super) struct InRegisters<const FOURS: usize, const ASKS: bool>;
 /// Eight steps (there are as many) in registers, while those before are used, to wait in a buffer: for tiles that leave no registers to keep
 /// them in.
 pub(super) struct Ahead;
@@ -110,7 +110,7 @@ fn from_to<S: Simd, R: Reads, const ROWS: usize, const NV: usize>(
     (from, block::<S>(rows, at).wrapping_add(j * S::LANES))
 }
 
-impl<const FOURS: usize> Reads for InRegisters<FOURS> {
+impl<const FOURS: usize, const ASKS: bool> Reads for InRegisters<FOURS, ASKS> {
     const WHOLE: bool = true;
     const IN_REGISTERS: bool = true;
 
@@ -162,8 +162,14 @@ impl<const FOURS: usize> Reads for InRegisters<FOURS> {
 /// There are 4 * `FOURS` steps of k from where A's pointers and `from`, the columns of B, stand.
 #[allow(clippy::needless_range_loop, reason = "loops over constant bounds are unrolled")]
 #[inline(always)]
-unsafe fn block_in_registers<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>(
-    chains: &mut Chains<'_, S, InRegisters<FOURS>, ROWS, NV>,
+unsafe fn block_in_registers<
+    S: Simd,
+    const FOURS: usize,
+    const ASKS: bool,
+    const ROWS: usize,
+    const NV: usize,
+>(
+    chains: &mut Chains<'_, S, InRegisters<FOURS, ASKS>, ROWS, NV>,
     from: [*const f32; NV],
     first: usize,
 ) {
@@ -197,8 +203,8 @@ unsafe fn block_in_registers<S: Simd, const FOURS: usize, const ROWS: usize, con
 /// As for [`block_in_registers`].
 #[allow(clippy::needless_range_loop, reason = "loops over constant bounds are unrolled")]
 #[inline(always)]
-unsafe fn by_fours<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usize>(
-    chains: &mut Chains<'_, S, InRegisters<FOURS>, ROWS, NV>,
+unsafe fn by_fours<S: Simd, const FOURS: usize, const ASKS: bool, const ROWS: usize, const NV: usize>(
+    chains: &mut Chains<'_, S, InRegisters<FOURS, ASKS>, ROWS, NV>,
     from: *const f32,
     j: usize,
     first: usize,
@@ -207,6 +213,12 @@ unsafe fn by_fours<S: Simd, const FOURS: usize, const ROWS: usize, const NV: usi
     for four in 0..FOURS {
         // SAFETY: these columns exist for these steps.
         let columns = unsafe { s.columns(from.wrapping_add(4 * four), b_panel) };
+        if ASKS {
+            let share = S::LANES / FOURS;
+            for i in four * share..(four + 1) * share {
+                s.prefetch(from.wrapping_offset(i as isize * b_panel).wrapping_add(LINE));
+            }
+        }
         for p in 0..4 {
             if 4 * four + p >= first {
                 each_row!(i, {

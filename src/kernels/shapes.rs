@@ -152,26 +152,26 @@ impl<B: Body> Body for OnHalf<B> {
 
 /// # Safety
 /// As for [`TileBody::new`], with `NV` half vectors of columns that all exist, and an A that is contiguous over k.
-unsafe fn turned<S: Simd, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
+unsafe fn turned<S: Simd, const ASKS: bool, const ROWS: usize, const NV: usize>(s: S, tile: &Tile) {
     // SAFETY: the caller's.
     unsafe {
-        // Half of a line of each column at once, if there are registers for what is made of it.
-        if const { S::TILE_ROWS > 6 } {
-            s.run_outlined(OnHalf(TileBody::<InRegisters<2>, ROWS, NV>::new(tile)));
+        // Half of a line of each column at once, if there are registers for what is made of it, or lines are asked for.
+        if const { S::TILE_ROWS > 6 || ASKS } {
+            s.run_outlined(OnHalf(TileBody::<InRegisters<2, ASKS>, ROWS, NV>::new(tile)));
         } else {
-            s.run_outlined(OnHalf(TileBody::<InRegisters<1>, ROWS, NV>::new(tile)));
+            s.run_outlined(OnHalf(TileBody::<InRegisters<1, false>, ROWS, NV>::new(tile)));
         }
     }
 }
 
 /// The kernel that transposes B in registers, for the next of `n` columns, of which some `left` half vectors are left, and how many columns
 /// it takes at most: if there is one for so many rows. Its A is contiguous over k, and the columns of B are `b_col` apart. (An
-/// Intel core shuffles one whole vector in a cycle and two half ones; with more rows, it is the multiply-adds that take the time. Zen 5
-/// shuffles four of either within their quarters, and two across.)
+/// Intel core shuffles one whole vector in a cycle and two half ones, Zen 4 three half ones or half as many whole; with more rows, it is the
+/// multiply-adds that take the time. Zen 5 shuffles four of either within their quarters, and two across.)
 pub(super) fn turned_in_registers<S: Simd>(
     rows: usize,
     left: usize,
-    n: usize,
+    (n, k): (usize, usize),
     b_col: isize,
 ) -> Option<(Kernel<S>, usize)> {
     if let Some(whole) = whole_in_registers::<S>(rows, left * S::Half::LANES, n, b_col) {
@@ -181,20 +181,32 @@ pub(super) fn turned_in_registers<S: Simd>(
     if const { S::Half::LANES < 4 } {
         return None;
     }
-    // Columns that lie whole pages apart share a set of L1: the more of them, the sooner one is gone before its line is used up.
+    // Columns that lie whole pages apart share a set of L1: the more of them, the sooner one is gone before its line is used up. Of those
+    // that lie a quarter of one apart, three vectors are as many as stay.
     let apart = !b_col.unsigned_abs().is_multiple_of(PAGE);
+    let stays = !b_col.unsigned_abs().is_multiple_of(PAGE / 4);
     let narrow = const { S::TILE_ROWS <= 6 };
+    // What comes from beyond L2 is more streams than the hardware foresees.
+    let far = n.saturating_mul(k) > Core::current().l2 / 2 && k >= 4 * LINE;
+    // Two and three rows go by whole vectors where those are shuffled as fast.
+    let few = !narrow && stays && !far && !Core::current().shuffles_whole;
     // As many as hide the latency of their chains, and so that no single one is left over, or it has one of those before beside it.
     let vectors = match left {
-        4 if apart && rows == 1 => 4,
-        3.. if apart && rows == 1 => 3,
+        4 | 8 if apart && rows == 1 => 4,
+        7 | 10.. if stays && rows == 1 && !far && !narrow => 4,
+        3 | 5 | 6 if few && rows == 2 => 3,
+        4 if rows == 3 => 2,
+        3.. if apart && rows % 2 == 1 => 3,
         _ => 2,
     };
     let (kernel, vectors): (Kernel<S>, usize) = match (rows, vectors.min(n.div_ceil(S::Half::LANES))) {
-        (1, 4) => (turned::<S, 1, 4>, 4),
-        (1, 3) => (turned::<S, 1, 3>, 3),
-        (1, 2) if apart || narrow => (turned::<S, 1, 2>, 2),
-        (2, 2) if narrow => (turned::<S, 2, 2>, 2),
+        (1, 4) => (turned::<S, false, 1, 4>, 4),
+        (1, 3) if far => (turned::<S, true, 1, 3>, 3),
+        (1, 3) => (turned::<S, false, 1, 3>, 3),
+        (1, 2) if apart || narrow => (turned::<S, false, 1, 2>, 2),
+        (2, 2) if narrow || few => (turned::<S, false, 2, 2>, 2),
+        (2, 3) if few => (turned::<S, false, 2, 3>, 3),
+        (3, 3) if few => (turned::<S, false, 3, 3>, 3),
         _ => return None,
     };
     Some((kernel, vectors * S::Half::LANES))
@@ -232,9 +244,9 @@ fn whole_in_registers<S: Simd>(
         macro_rules! by_shape {
             (one: $($one:literal)+; two: $($two:literal)+; three: $($three:literal)+) => {
                 match (rows, vectors) {
-                    $(($one, 1) => tile::<S, InRegisters<2>, $one, 1>,)+
-                    $(($two, 2) => tile::<S, InRegisters<2>, $two, 2>,)+
-                    $(($three, 3) => tile::<S, InRegisters<2>, $three, 3>,)+
+                    $(($one, 1) => tile::<S, InRegisters<2, false>, $one, 1>,)+
+                    $(($two, 2) => tile::<S, InRegisters<2, false>, $two, 2>,)+
+                    $(($three, 3) => tile::<S, InRegisters<2, false>, $three, 3>,)+
                     _ => return None,
                 }
             };

@@ -8,7 +8,7 @@ use super::product::{Epilogue, Product, Rhs};
 use super::shapes::{Kernel, turned_ahead, turned_at_once, turned_in_registers, turned_kernel, turns_ahead};
 use super::tile::{Columns, Finish, Start, Tile};
 use crate::buffer::{CacheLine, LINE};
-use crate::simd::{Body, Simd};
+use crate::simd::{Body, Core, Simd};
 
 /// Values in the largest tile that transposes B on the way.
 const TURNED_TILE: usize = 11 * 32;
@@ -18,6 +18,9 @@ const COPIED: usize = 2048;
 /// Columns up to which copying five rows and more of it, some cycles for each value, takes longer than it saves. (Two vectors of them for
 /// three and four rows.)
 const COPIED_FOR: usize = 256;
+
+/// Vectors of columns, of which the first have the same kernel as if there were more.
+const FEW: usize = 8;
 
 /// A product of few rows whose B lies by columns, each contiguous: they are transposed on the way.
 pub(super) struct Turning<'a> {
@@ -67,9 +70,10 @@ impl<'a> Turning<'a> {
     #[inline(always)]
     fn in_registers<S: Simd>(&self, j: usize) -> Option<(Kernel<S>, usize)> {
         let Turning { p, b, rows } = *self;
-        // (A single vector of few rows does not save what that takes.)
-        let pays = S::LANES < LINE || rows > 8 || p.n > S::LANES;
-        turned_in_registers::<S>(rows, (p.n - j).div_ceil(S::Half::LANES), p.n, b.col).filter(|_| {
+        // (A single vector of few rows does not save what that takes, nor do half ones for two and three rows unless they are many.)
+        let least = if rows == 1 || Core::current().shuffles_whole { S::LANES + 1 } else { COPIED_FOR };
+        let pays = S::LANES < LINE || rows > 8 || p.n >= least;
+        turned_in_registers::<S>(rows, (p.n - j).div_ceil(S::Half::LANES), (p.n, p.k), b.col).filter(|_| {
             p.a.col == 1 || (p.m.saturating_mul(p.k) <= COPIED && pays && self.ahead::<S>(0).is_none())
         })
     }
@@ -123,9 +127,14 @@ impl Body for Turning<'_> {
             unsafe { transpose(s, a, (p.m, p.k), to, (1, p.k as isize)) };
             a = Operand { ptr: to, row: p.k as isize, col: 1 };
         }
-        let mut next = 0;
+        let (mut next, mut before) = (0, None);
         while next < p.n {
-            let (kernel, j, width) = self.next::<S>(next);
+            // It is the last columns that may want another kernel.
+            let (kernel, j, width) = match before {
+                Some((kernel, width)) if p.n - next >= FEW * S::LANES => (kernel, next, width),
+                _ => self.next::<S>(next),
+            };
+            before = Some((kernel, width));
             let cols = width.min(p.n - j);
             assert!(p.m * width <= TURNED_TILE, "the buffer holds the largest tile");
             let c = p.c.wrapping_offset(j as isize * p.c_col);

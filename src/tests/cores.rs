@@ -25,6 +25,8 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
         (1, 150, 90),
         (2, 130, 100),
     ]));
+    // A row beside columns from beyond L2, whose lines are asked for.
+    shapes.push((1, 283, 1001));
     // Short ones, a little larger than L1.
     shapes.extend([(130, 45, 40), (5, 200, 100), (48, 300, 24), (12, 31, 500), (95, 66, 47)]);
     // Of every number of steps that may be left of eight, and some that are done when the last eight begin.
@@ -75,18 +77,22 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
 }
 
 /// Few rows beside a B that lies by columns take two whole vectors of them where those are shuffled as fast, elsewhere a single row
-/// three half ones and others a vector; fewer where they lie whole pages apart, or where more than eight rows have fewer than eight steps.
-/// The last of them need not be full.
+/// four half ones, or three of a B from beyond L2, three rows three and others a vector; fewer where they lie whole pages apart, or where more than eight rows
+/// have fewer than eight steps. The last of them need not be full.
 #[test]
 fn columns_are_taken_as_each_core_shuffles() {
     for (rows, n, k, other, whole) in [
-        (1, 64, 784, 24, 32),
+        (1, 64, 784, 32, 32),
+        (1, 400, 900, 24, 32),
+        (2, 64, 784, 16, 32),
+        (3, 64, 784, 24, 32),
+        (3, 64, 512, 16, 16),
         (4, 64, 784, 16, 32),
         (8, 64, 784, 16, 32),
         (1, 64, 1024, 16, 16),
         (1, 20, 784, 24, 24),
         (1, 40, 784, 24, 48),
-        (3, 40, 784, 16, 48),
+        (3, 40, 784, 24, 48),
         (1, 13, 784, 16, 16),
         (5, 20, 784, 16, 32),
         (9, 64, 784, 16, 32),

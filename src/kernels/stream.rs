@@ -10,7 +10,7 @@ use super::scratch::{self, Use};
 use super::tile::{PANEL, Start, Tile, descended};
 use super::update::{Plain, update_rows};
 use super::vector::{load_up_to, store_up_to};
-use crate::buffer::{CacheLine, LINE};
+use crate::buffer::{CacheLine, LINE, PAGE};
 use crate::simd::{Body, Core, Simd};
 
 /// Rows of B that pass at once, at most.
@@ -42,7 +42,7 @@ const BLOCK: usize = 4096;
 const COPY_ROWS: usize = 16;
 /// Values of B from which to read it takes longer than the multiply-adds: all of L1.
 const FAR_B: usize = 8 * 1024;
-/// Values of C from which its lines come from memory (8 MiB).
+/// Values of C, or of a B whose rows are a page each, from which its lines come from memory (8 MiB).
 const MEMORY: usize = 2 * 1024 * 1024;
 
 /// A product that streams.
@@ -107,7 +107,8 @@ impl Body for Streaming<'_> {
         let Streaming { p, b, rows, vectors, fetches } = self;
         let plain = plain(p);
         let rest = if plain.is_some() { None } else { Rest::all(p.epilogue) };
-        let mut gradients = MaybeUninit::<[CacheLine; BLOCK / LINE]>::uninit();
+        let mut buffer = MaybeUninit::<[CacheLine; (BLOCK + PAGE) / LINE]>::uninit();
+        let spare = half_a_page_from(b.ptr, buffer.as_mut_ptr().cast());
         // A B that each of many rows passes once stays in L1 too.
         let most = if p.m > rows && p.k <= STEPS { FAR_B / p.k } else { BLOCK };
         // Rows that pass after each other find C in L2, as they find B.
@@ -124,7 +125,7 @@ impl Body for Streaming<'_> {
                 let height = if alone { (p.m - i) / rows * rows } else { rows };
                 let place = i as isize * p.c_row + j as isize;
                 let (c, c_row) = match rest {
-                    Some(Rest::Descend(_)) => (gradients.as_mut_ptr().cast(), block as isize),
+                    Some(Rest::Descend(_)) => (spare, block as isize),
                     _ => (p.c.wrapping_offset(place), p.c_row),
                 };
                 let start = match p.start {
@@ -133,10 +134,27 @@ impl Body for Streaming<'_> {
                     _ => None,
                 };
                 let (a, b) = (p.a.at(i, 0), b.at(0, j));
+                // The chains pass C as often as there are passes; where all rows of B lie at the same place within pages and C, too,
+                // each read of B would be taken for one of what has just been written.
+                let apart = p.k > STEPS && b.row % PAGE as isize == 0;
+                let between = if apart { (spare, block as isize) } else { (c, c_row) };
                 let c_soon = if far { Some(rows as isize * c_row) } else { (!asks).then_some(0) };
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
                 unsafe {
-                    let pass = Pass { height, cols, vectors, times: 0, a, b, start, c, c_row, c_soon, plain };
+                    let pass = Pass {
+                        height,
+                        cols,
+                        vectors,
+                        times: 0,
+                        a,
+                        b,
+                        start,
+                        between,
+                        c,
+                        c_row,
+                        c_soon,
+                        plain,
+                    };
                     if fetches { pass.one_before_others(s, rows, p.k) } else { pass.all(s, rows, p.k) }
                 };
                 let (at, shape) = (p.offset + place, (rows, cols));
@@ -215,6 +233,8 @@ struct Pass<'a> {
     b: Operand,
     /// Nothing where they begin at 0.
     start: Option<Begin>,
+    /// Where they wait between two passes, and how far apart its rows lie.
+    between: (*mut f32, isize),
     c: *mut f32,
     c_row: isize,
     /// From a row of C to the one whose lines are asked for meanwhile, if any are: itself, or one that is next.
@@ -232,16 +252,20 @@ impl Pass<'_> {
     unsafe fn all<S: Simd>(mut self, s: S, rows: usize, k: usize) {
         let mut left = k;
         while left > 0 {
-            let most = if self.vectors > 1 { PIECE_STEPS } else { most_steps::<S>(rows) };
+            let most = if self.vectors > 1 { PIECE_STEPS } else { most_beside::<S>(rows, k, self.b.row) };
             let steps = most.min(left);
-            // The first goes on from where the chains begin, the others from C.
-            self.times = if left == k { 1 } else { left / steps };
-            // SAFETY: the caller's.
-            unsafe { kernel::<S>(rows, steps, self.vectors, self.plain.is_some())(s, &self) };
+            // The first goes on from where the chains begin, the last ends in C.
+            self.times = if left == k { 1 } else { (left - 1) / steps }.max(1);
             let done = self.times * steps;
+            let mut pass = self;
+            if done < left {
+                (pass.c, pass.c_row) = self.between;
+            }
+            // SAFETY: the caller's; where the chains wait there is room for them.
+            unsafe { kernel::<S>(rows, steps, self.vectors, self.plain.is_some())(s, &pass) };
             left -= done;
             (self.a, self.b) = (self.a.at(0, done), self.b.at(done, 0));
-            self.start = Some(Begin { ptr: self.c, row: self.c_row });
+            self.start = Some(Begin { ptr: pass.c, row: pass.c_row });
         }
     }
 
@@ -255,6 +279,7 @@ impl Pass<'_> {
             let steps = FETCHED.min(k - done);
             let others = Pass {
                 height: rows - 1,
+                between: (self.c.wrapping_offset(self.c_row), self.c_row),
                 a: self.a.at(1, 0),
                 start: self.start.map(|at| Begin { ptr: at.ptr.wrapping_offset(at.row), ..at }),
                 c: self.c.wrapping_offset(self.c_row),
@@ -262,7 +287,7 @@ impl Pass<'_> {
             };
             // SAFETY: the caller's, for these rows and steps.
             unsafe {
-                Pass { height: 1, vectors: PIECE, ..self }.all(s, 1, steps);
+                Pass { height: 1, vectors: PIECE, between: (self.c, self.c_row), ..self }.all(s, 1, steps);
                 others.all(s, rows - 1, steps);
             }
             (self.a, self.b) = (self.a.at(0, steps), self.b.at(steps, 0));
@@ -422,6 +447,21 @@ fn foresees<S: Simd>() -> bool {
 fn most_steps<S: Simd>(rows: usize) -> usize {
     let registers = if S::TILE_ROWS <= 6 { 16 } else { 32 };
     STEPS.min((registers - 2 - rows) / rows)
+}
+
+/// The same of `k` steps beside a B whose rows lie so far apart. (Where it is memory that brings them, more are better.)
+#[inline(always)]
+fn most_beside<S: Simd>(rows: usize, k: usize, b_row: isize) -> usize {
+    let most = most_steps::<S>(rows);
+    let pages = b_row == PAGE as isize && k > STEPS && k.saturating_mul(PAGE) <= MEMORY;
+    if pages { most.min(Core::current().pages) } else { most }
+}
+
+/// The first place in a buffer that lies half a page from `p`, whole pages aside.
+#[inline(always)]
+fn half_a_page_from(p: *const f32, buffer: *mut f32) -> *mut f32 {
+    let values = |p: *const f32| p.addr() / size_of::<f32>();
+    buffer.wrapping_add((values(p) + PAGE / 2).wrapping_sub(values(buffer)) % PAGE / LINE * LINE)
 }
 
 /// The update that happens in registers, if that is what is done to C.

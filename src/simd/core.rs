@@ -27,6 +27,9 @@ pub(crate) struct Core {
     /// Whether a set of L1 takes lines from L2 more slowly (one in 7 to 10 cycles, by measurement) than tiles of half vectors read them (6), so
     /// that rows a page apart are better copied, a line of which each step reads.
     pub slow_sets: bool,
+    /// Rows of B of a page each that pass at once beside a few rows of A, at most. (By measurement; no reason is known why of two pages
+    /// each all eight do best.)
+    pub pages: usize,
     /// Whether rows that stream into a C beyond L3 wait for its lines, unless they are asked for by the rows before, and lose by asking
     /// for lines that are nearer. Others ask for each line just before it is written.
     pub asks_for_rows: bool,
@@ -43,10 +46,11 @@ const OTHER: Core = Core {
     pack_rows: 384,
     copies_a: true,
     slow_sets: false,
+    pages: 8,
     asks_for_rows: false,
 };
 /// Zen 4, with units of 256 bits beside an L1 of 32 KiB and an L2 of 1 MiB. Nothing else that is right for Zen 5 is for it, by measurement.
-const ZEN4: Core = Core { name: "Zen 4", short: 32 << 10, l2: 1 << 18, slow_sets: true, ..OTHER };
+const ZEN4: Core = Core { name: "Zen 4", short: 32 << 10, l2: 1 << 18, slow_sets: true, pages: 4, ..OTHER };
 /// Zen 5, with units of 512 bits beside an L1 of 48 KiB and an L2 of 1 MiB.
 const ZEN5: Core = Core {
     name: "Zen 5",
@@ -58,6 +62,7 @@ const ZEN5: Core = Core {
     pack_rows: 800,
     copies_a: false,
     slow_sets: true,
+    pages: 8,
     asks_for_rows: true,
 };
 

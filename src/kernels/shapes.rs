@@ -186,6 +186,8 @@ pub(super) fn turned_in_registers<S: Simd>(
     let apart = !b_col.unsigned_abs().is_multiple_of(PAGE);
     let stays = !b_col.unsigned_abs().is_multiple_of(PAGE / 4);
     let narrow = const { S::TILE_ROWS <= 6 };
+    // Where a set brings its lines in time, they are read all the same by what has few registers.
+    let anyway = narrow && !Core::current().slow_sets;
     // What comes from beyond L2 is more streams than the hardware foresees.
     let far = n.saturating_mul(k) > Core::current().l2 / 2 && k >= 4 * LINE;
     // Two and three rows go by whole vectors where those are shuffled as fast.
@@ -203,8 +205,8 @@ pub(super) fn turned_in_registers<S: Simd>(
         (1, 4) => (turned::<S, false, 1, 4>, 4),
         (1, 3) if far => (turned::<S, true, 1, 3>, 3),
         (1, 3) => (turned::<S, false, 1, 3>, 3),
-        (1, 2) if apart || narrow => (turned::<S, false, 1, 2>, 2),
-        (2, 2) if narrow || few => (turned::<S, false, 2, 2>, 2),
+        (1, 2) if apart || anyway => (turned::<S, false, 1, 2>, 2),
+        (2, 2) if anyway || (narrow && apart) || few => (turned::<S, false, 2, 2>, 2),
         (2, 3) if few => (turned::<S, false, 2, 3>, 3),
         (3, 3) if few => (turned::<S, false, 3, 3>, 3),
         _ => return None,

@@ -25,7 +25,7 @@ pub(crate) struct Core {
     /// threads the copies cost 2 to 7 %; the Xeon, whose L1 has as many, has not been measured without them.
     pub copies_a: bool,
     /// Whether a set of L1 takes lines from L2 more slowly (one in 7 to 10 cycles, by measurement) than tiles of half vectors read them (6), so
-    /// that rows a page apart are better copied, a line of which each step reads.
+    /// that rows a page apart are better copied, a line of which each step reads, and columns a page apart transposed by way of memory.
     pub slow_sets: bool,
     /// Rows of B of a page each that pass at once beside a few rows of A, at most. (By measurement; no reason is known why of two pages
     /// each all eight do best.)

@@ -8,6 +8,8 @@ use std::arch::x86_64::*;
 use percycle::Isa;
 
 const LANES: usize = 16;
+/// Of half a vector.
+const HALF: usize = LANES / 2;
 
 /// Rows of a tile.
 pub const TILE: usize = 12;
@@ -196,6 +198,33 @@ compiled! {
             store(&mut c[2 * LANES..], z);
         }
     }
+
+    /// The same by half vectors, 32 columns at a time and four steps of each.
+    fn columns_by_halves(a: &[f32], b: &[f32], c: &mut [f32]) {
+        let k = a.len();
+        assert!(k.is_multiple_of(4) && b.len() == c.len() * k && c.len().is_multiple_of(4 * HALF));
+        for (b, c) in b.chunks_exact(4 * HALF * k).zip(c.chunks_exact_mut(4 * HALF)) {
+            let mut sums = [_mm256_setzero_ps(); 4];
+            let mut at = b.as_ptr();
+            for a in a.as_chunks::<4>().0 {
+                let a = a.map(|a| _mm256_set1_ps(a));
+                let mut next = at;
+                for sum in &mut sums {
+                    // SAFETY: so many columns and steps exist, by what was asserted.
+                    let columns = unsafe { transposed_half(next, k) };
+                    for step in 0..4 {
+                        *sum = _mm256_fmadd_ps(a[step], columns[step], *sum);
+                    }
+                    next = next.wrapping_add(HALF * k);
+                }
+                at = at.wrapping_add(4);
+            }
+            for (c, sum) in c.as_chunks_mut::<HALF>().0.iter_mut().zip(sums) {
+                // SAFETY: 8 values can be written.
+                unsafe { _mm256_storeu_ps(c.as_mut_ptr(), sum) };
+            }
+        }
+    }
 }
 
 /// The same pointer, which the compiler makes nothing of: it would keep one for each column, more than there are registers.
@@ -205,6 +234,33 @@ fn held(p: *const f32) -> *const f32 {
     // SAFETY: no instruction.
     unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(pure, readonly, nostack, preserves_flags)) };
     p
+}
+
+/// Four values of each of 8 columns that are `k` apart, as four vectors.
+///
+/// # Safety
+/// Those values can be read.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+unsafe fn transposed_half(from: *const f32, k: usize) -> [__m256; 4] {
+    let (p, next) = (held(from), held(from.wrapping_add(4 * k)));
+    let mut r = [_mm256_setzero_ps(); 4];
+    for i in 0..4 {
+        // SAFETY: the caller's.
+        let [low, high] = unsafe { [p, next].map(|p| _mm_loadu_ps(p.wrapping_add(i * k))) };
+        r[i] = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+    }
+    let pair =
+        |low, a, b| _mm256_castps_pd(if low { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) });
+    let (low, high) = (pair(true, r[0], r[1]), pair(false, r[0], r[1]));
+    let (low2, high2) = (pair(true, r[2], r[3]), pair(false, r[2], r[3]));
+    [
+        _mm256_unpacklo_pd(low, low2),
+        _mm256_unpackhi_pd(low, low2),
+        _mm256_unpacklo_pd(high, high2),
+        _mm256_unpackhi_pd(high, high2),
+    ]
+    .map(|v| _mm256_castpd_ps(v))
 }
 
 /// Eight values of each of 16 columns that are `k` apart, as eight vectors.

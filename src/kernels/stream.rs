@@ -108,7 +108,6 @@ impl Body for Streaming<'_> {
         let plain = plain(p);
         let rest = if plain.is_some() { None } else { Rest::all(p.epilogue) };
         let mut buffer = MaybeUninit::<[CacheLine; (BLOCK + PAGE) / LINE]>::uninit();
-        let spare = half_a_page_from(b.ptr, buffer.as_mut_ptr().cast());
         // A B that each of many rows passes once stays in L1 too.
         let most = if p.m > rows && p.k <= STEPS { FAR_B / p.k } else { BLOCK };
         // Rows that pass after each other find C in L2, as they find B.
@@ -117,6 +116,7 @@ impl Body for Streaming<'_> {
         let far = p.k > 1 && p.m.saturating_mul(p.n) >= MEMORY && asks;
         for j in (0..p.n).step_by(block) {
             let cols = block.min(p.n - j);
+            let spare = half_a_page_from(b.at(0, j).ptr, buffer.as_mut_ptr().cast());
             let mut i = 0;
             while i < p.m {
                 let rows = rows.min(p.m - i);

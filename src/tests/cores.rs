@@ -27,7 +27,7 @@ fn every_core_has_the_bits_of_the_loop() -> Result<()> {
     ]));
     // Few rows beside a B whose rows lie whole pages apart, of every number of steps that are left.
     shapes.extend((9..=17).flat_map(|k| [(1, 1024, k), (3, 1024, k + 8)]));
-    shapes.extend([(2, 1024, 30), (4, 1024, 600), (2, 2048, 137), (1, 4099, 25)]);
+    shapes.extend([(2, 1024, 30), (4, 1024, 600), (2, 2048, 137), (3, 4096, 25), (1, 4099, 25)]);
     // A row and two beside columns from beyond L2, whose lines are asked for.
     shapes.extend([(1, 283, 1001), (2, 283, 1001)]);
     // Short ones, a little larger than L1.

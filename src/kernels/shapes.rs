@@ -185,21 +185,20 @@ pub(super) fn turned_in_registers<S: Simd>(
     // that lie a quarter of one apart, three vectors are as many as stay.
     let apart = !b_col.unsigned_abs().is_multiple_of(PAGE);
     let stays = !b_col.unsigned_abs().is_multiple_of(PAGE / 4);
+    let core = Core::current();
     let narrow = const { S::TILE_ROWS <= 6 };
     // Where a set brings its lines in time, they are read all the same by what has few registers.
-    let anyway = narrow && !Core::current().slow_sets;
+    let anyway = narrow && !core.slow_sets;
     // What comes from beyond L2 is more streams than the hardware foresees.
-    let far = n.saturating_mul(k) > Core::current().l2 / 2 && k >= 4 * LINE;
+    let far = n.saturating_mul(k) > core.l2 / 2 && k >= 4 * LINE;
     // Two and three rows go by whole vectors where those are shuffled as fast.
-    let few = !narrow && stays && !Core::current().shuffles_whole;
-    let few_near = few && !far;
+    let by_halves = !narrow && stays && !core.shuffles_whole;
     // As many as hide the latency of their chains, and so that no single one is left over, or it has one of those before beside it.
-    let vectors = match left {
-        4 | 8 if apart && rows == 1 => 4,
-        7 | 10.. if stays && rows == 1 && !far && !narrow => 4,
-        3 | 5 | 6 if few_near && rows == 2 => 3,
-        4 if rows == 3 => 2,
-        3.. if apart && rows % 2 == 1 => 3,
+    let vectors = match (rows, left) {
+        (1, 4 | 8) if apart => 4,
+        (1, 7 | 10..) if stays && !far && !narrow => 4,
+        (1, 3..) if apart => 3,
+        (2, 3 | 5 | 6) | (3, 3 | 5..) if by_halves && !far => 3,
         _ => 2,
     };
     let (kernel, vectors): (Kernel<S>, usize) = match (rows, vectors.min(n.div_ceil(S::Half::LANES))) {
@@ -207,10 +206,10 @@ pub(super) fn turned_in_registers<S: Simd>(
         (1, 3) if far => (turned::<S, true, 1, 3>, 3),
         (1, 3) => (turned::<S, false, 1, 3>, 3),
         (1, 2) if apart || anyway => (turned::<S, false, 1, 2>, 2),
-        (2, 2) if few && far => (turned::<S, true, 2, 2>, 2),
-        (2, 2) if anyway || (narrow && apart) || few => (turned::<S, false, 2, 2>, 2),
-        (2, 3) if few_near => (turned::<S, false, 2, 3>, 3),
-        (3, 3) if few_near => (turned::<S, false, 3, 3>, 3),
+        (2, 3) => (turned::<S, false, 2, 3>, 3),
+        (2, 2) if by_halves && far => (turned::<S, true, 2, 2>, 2),
+        (2, 2) if anyway || (narrow && apart) || by_halves => (turned::<S, false, 2, 2>, 2),
+        (3, 3) => (turned::<S, false, 3, 3>, 3),
         _ => return None,
     };
     Some((kernel, vectors * S::Half::LANES))

@@ -136,8 +136,8 @@ impl Body for Streaming<'_> {
                 let (a, b) = (p.a.at(i, 0), b.at(0, j));
                 // The chains pass C as often as there are passes; where all rows of B lie at the same place within pages and C, too,
                 // each read of B would be taken for one of what has just been written.
-                let apart = p.k > STEPS && b.row % PAGE as isize == 0;
-                let between = if apart { (spare, block as isize) } else { (c, c_row) };
+                let apart = p.k > STEPS && b.row % PAGE as isize == 0 && !fetches;
+                let between = apart.then_some((spare, block as isize));
                 let c_soon = if far { Some(rows as isize * c_row) } else { (!asks).then_some(0) };
                 // SAFETY: A, B and C hold these rows, steps of k and columns: `Serial`'s contract.
                 unsafe {
@@ -233,8 +233,8 @@ struct Pass<'a> {
     b: Operand,
     /// Nothing where they begin at 0.
     start: Option<Begin>,
-    /// Where they wait between two passes, and how far apart its rows lie.
-    between: (*mut f32, isize),
+    /// Where they wait between two passes, and how far apart its rows lie, if not in C.
+    between: Option<(*mut f32, isize)>,
     c: *mut f32,
     c_row: isize,
     /// From a row of C to the one whose lines are asked for meanwhile, if any are: itself, or one that is next.
@@ -258,8 +258,8 @@ impl Pass<'_> {
             self.times = if left == k { 1 } else { (left - 1) / steps }.max(1);
             let done = self.times * steps;
             let mut pass = self;
-            if done < left {
-                (pass.c, pass.c_row) = self.between;
+            if let (Some(place), true) = (self.between, done < left) {
+                (pass.c, pass.c_row) = place;
             }
             // SAFETY: the caller's; where the chains wait there is room for them.
             unsafe { kernel::<S>(rows, steps, self.vectors, self.plain.is_some())(s, &pass) };
@@ -279,7 +279,6 @@ impl Pass<'_> {
             let steps = FETCHED.min(k - done);
             let others = Pass {
                 height: rows - 1,
-                between: (self.c.wrapping_offset(self.c_row), self.c_row),
                 a: self.a.at(1, 0),
                 start: self.start.map(|at| Begin { ptr: at.ptr.wrapping_offset(at.row), ..at }),
                 c: self.c.wrapping_offset(self.c_row),
@@ -287,7 +286,7 @@ impl Pass<'_> {
             };
             // SAFETY: the caller's, for these rows and steps.
             unsafe {
-                Pass { height: 1, vectors: PIECE, between: (self.c, self.c_row), ..self }.all(s, 1, steps);
+                Pass { height: 1, vectors: PIECE, ..self }.all(s, 1, steps);
                 others.all(s, rows - 1, steps);
             }
             (self.a, self.b) = (self.a.at(0, steps), self.b.at(steps, 0));

@@ -236,6 +236,17 @@ fn held(p: *const f32) -> *const f32 {
     p
 }
 
+/// Four rows, transposed within each quarter of 4 lanes, by the instructions of a width: pairs of rows, then pairs of pairs.
+macro_rules! quarters {
+    ($r:expr, $low:ident $high:ident $low_pd:ident $high_pd:ident $to_pd:ident $to_ps:ident) => {{
+        let r = $r;
+        let (low, high) = ($to_pd($low(r[0], r[1])), $to_pd($high(r[0], r[1])));
+        let (low2, high2) = ($to_pd($low(r[2], r[3])), $to_pd($high(r[2], r[3])));
+        [$low_pd(low, low2), $high_pd(low, low2), $low_pd(high, high2), $high_pd(high, high2)]
+            .map(|v| $to_ps(v))
+    }};
+}
+
 /// Four values of each of 8 columns that are `k` apart, as four vectors.
 ///
 /// # Safety
@@ -250,17 +261,7 @@ unsafe fn transposed_half(from: *const f32, k: usize) -> [__m256; 4] {
         let [low, high] = unsafe { [p, next].map(|p| _mm_loadu_ps(p.wrapping_add(i * k))) };
         r[i] = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
     }
-    let pair =
-        |low, a, b| _mm256_castps_pd(if low { _mm256_unpacklo_ps(a, b) } else { _mm256_unpackhi_ps(a, b) });
-    let (low, high) = (pair(true, r[0], r[1]), pair(false, r[0], r[1]));
-    let (low2, high2) = (pair(true, r[2], r[3]), pair(false, r[2], r[3]));
-    [
-        _mm256_unpacklo_pd(low, low2),
-        _mm256_unpackhi_pd(low, low2),
-        _mm256_unpacklo_pd(high, high2),
-        _mm256_unpackhi_pd(high, high2),
-    ]
-    .map(|v| _mm256_castpd_ps(v))
+    quarters!(r, _mm256_unpacklo_ps _mm256_unpackhi_ps _mm256_unpacklo_pd _mm256_unpackhi_pd _mm256_castps_pd _mm256_castpd_ps)
 }
 
 /// Eight values of each of 16 columns that are `k` apart, as eight vectors.
@@ -281,18 +282,7 @@ unsafe fn transposed(from: *const f32, k: usize) -> [__m512; 8] {
             r[i] = _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high));
         }
         p = held(next.wrapping_add(4 * k));
-        let pair = |low, a, b| {
-            _mm512_castps_pd(if low { _mm512_unpacklo_ps(a, b) } else { _mm512_unpackhi_ps(a, b) })
-        };
-        let (low, high) = (pair(true, r[0], r[1]), pair(false, r[0], r[1]));
-        let (low2, high2) = (pair(true, r[2], r[3]), pair(false, r[2], r[3]));
-        *quarters = [
-            _mm512_unpacklo_pd(low, low2),
-            _mm512_unpackhi_pd(low, low2),
-            _mm512_unpacklo_pd(high, high2),
-            _mm512_unpackhi_pd(high, high2),
-        ]
-        .map(|v| _mm512_castpd_ps(v));
+        *quarters = quarters!(r, _mm512_unpacklo_ps _mm512_unpackhi_ps _mm512_unpacklo_pd _mm512_unpackhi_pd _mm512_castps_pd _mm512_castpd_ps);
     }
     let mut columns = [_mm512_setzero_ps(); 8];
     for c in 0..4 {

@@ -208,17 +208,14 @@ fn columns(s: Avx512, args: &Args) -> Result<(), Failure> {
         // Of the two, it is the columns that lie in the larger one.
         let (a, b) = (problem.a(), problem.b());
         let columns = if a.len() > b.len() { a } else { b };
-        let near = vec![0.5; NEAR];
-        let (by_16, by_8) = (near.clone(), near);
+        let (near, k) = (&vec![0.5; NEAR], NEAR / 48);
         let (mut c, mut c_of_halves) = ([0.0; 48], [0.0; 32]);
-        let mut whole =
-            Loop::new("columns transposed, from L1", move || s.columns(&by_16[..NEAR / 48], &by_16, &mut c));
-        let few = NEAR / 48 * 32;
+        let mut whole = Loop::new("columns transposed, from L1", move || s.columns(&near[..k], near, &mut c));
         let mut halves = Loop::new("columns transposed by half vectors, from L1", move || {
-            s.columns_by_halves(&by_8[..few / 32], &by_8[..few], &mut c_of_halves)
+            s.columns_by_halves(&near[..k], &near[..32 * k], &mut c_of_halves)
         });
         whole.times = columns.len() as f64 / NEAR as f64;
-        halves.times = columns.len() as f64 / few as f64;
+        halves.times = columns.len() as f64 / (32 * k) as f64;
         product(args, shape, &problem, (Of::Peak, None, Loops::Ways), vec![whole, halves])?;
     }
     product(
